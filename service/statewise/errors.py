@@ -1,0 +1,116 @@
+"""Errors that say whose fault they are. They know no transport: `statewise.rpc` maps them to status codes.
+
+`Reason` is the vocabulary of the protocol's error table (docs/protocol.md): the server raises a class with a reason, the reason
+travels as `google.rpc.ErrorInfo`, and the client raises the same class again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a request failed."""
+
+    AHEAD = "AHEAD"
+    BEHIND_FAILED = "BEHIND_FAILED"
+    STALE = "STALE"
+    BAD_FIELD = "BAD_FIELD"
+    NON_FINITE_INPUT = "NON_FINITE_INPUT"
+    NON_FINITE_STATE = "NON_FINITE_STATE"
+    OVERLOADED = "OVERLOADED"
+    EXPIRED_IN_QUEUE = "EXPIRED_IN_QUEUE"
+    DRAINING = "DRAINING"
+    ENGINE_FAILED = "ENGINE_FAILED"
+    ALREADY_OPEN = "ALREADY_OPEN"
+    MODEL_UNKNOWN = "MODEL_UNKNOWN"
+    UNKNOWN = "UNKNOWN"
+    EXPIRED = "EXPIRED"
+    CLOSED = "CLOSED"
+
+
+class StatewiseError(Exception):
+    """Any refusal or failure of a request.
+
+    Attributes:
+        reason: the row of the error table, or `None` for a failure below the protocol (no connection, say).
+        metadata: facts for programs, such as `expected` (a position) or `field`.
+        retry_after_seconds: when to try again, where the server knows.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        reason: Reason | None = None,
+        *,
+        retry_after_seconds: float | None = None,
+        **metadata: str | int,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidInput(StatewiseError):
+    """The request is wrong and will be wrong again; the session has not advanced."""
+
+
+class OutOfOrder(StatewiseError):
+    """The step's position is not the session's; `metadata["expected"]` is."""
+
+
+class NonFiniteState(StatewiseError):
+    """The step would have left NaN or infinity in the session's state; the session keeps its last good one."""
+
+
+class Overloaded(StatewiseError):
+    """A limit is reached; the same request may succeed after `retry_after_seconds`."""
+
+
+class StepExpired(StatewiseError):
+    """The step's timeout passed before it began to run; the session has not advanced."""
+
+
+class Unavailable(StatewiseError):
+    """The server cannot be reached or is about to stop."""
+
+
+class EngineFailed(StatewiseError):
+    """The model could not be run on this step; the session has not advanced."""
+
+
+class AlreadyOpen(StatewiseError):
+    """The session id is taken."""
+
+
+class ModelUnknown(StatewiseError):
+    """The repository has no such model or version."""
+
+
+class SessionGone(StatewiseError):
+    """The session does not exist (any more): never opened, closed, or expired."""
+
+
+CLASS_OF_REASON: dict[Reason, type[StatewiseError]] = {
+    Reason.AHEAD: OutOfOrder,
+    Reason.BEHIND_FAILED: OutOfOrder,
+    Reason.STALE: OutOfOrder,
+    Reason.BAD_FIELD: InvalidInput,
+    Reason.NON_FINITE_INPUT: InvalidInput,
+    Reason.NON_FINITE_STATE: NonFiniteState,
+    Reason.OVERLOADED: Overloaded,
+    Reason.EXPIRED_IN_QUEUE: StepExpired,
+    Reason.DRAINING: Unavailable,
+    Reason.ENGINE_FAILED: EngineFailed,
+    Reason.ALREADY_OPEN: AlreadyOpen,
+    Reason.MODEL_UNKNOWN: ModelUnknown,
+    Reason.UNKNOWN: SessionGone,
+    Reason.EXPIRED: SessionGone,
+    Reason.CLOSED: SessionGone,
+}
+
+
+def error(reason: Reason, message: str, retry_after_seconds: float | None = None, **metadata: str | int) -> StatewiseError:
+    """Returns the error of `reason`'s class, ready to raise."""
+    return CLASS_OF_REASON[reason](message, reason, retry_after_seconds=retry_after_seconds, **metadata)

@@ -1,0 +1,245 @@
+"""What a model takes, returns and remembers: the contract between export and serving.
+
+A served model is one ONNX file whose `metadata_props` hold this spec as JSON under `METADATA_KEY`. The exporter writes it, the
+server reads it, and nothing else is needed to serve the file. Every class is a frozen value that checks itself when it is made,
+so a spec that exists is a spec that can be served.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+METADATA_KEY = "statewise.spec"
+FORMAT = 1
+
+DType = Literal["float32", "float64", "float16", "int32", "int64", "bool"]
+Missing = Literal["refuse", "mask"]
+Task = Literal["forecast", "classify", "tokens"]
+
+_DTYPES = ("float32", "float64", "float16", "int32", "int64", "bool")
+
+
+class SpecError(ValueError):
+    """The spec is absent, unreadable or contradicts itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes:
+        name: the graph's own name for it.
+        dtype: element type, in NumPy's words.
+        shape: the shape of one timestep of one session, that is without the batch and time axes; `()` is a scalar.
+        batch_axis: where the graph has the batch axis.
+        time_axis: where the graph has the time axis; `None` if it has none (one call is one timestep).
+        features: a name for each place of the last axis, or empty.
+        missing: for each feature, what a NaN means; empty is `refuse` for all.
+        minimum: the least value that an integer input takes, or `None`.
+        maximum: the greatest value that an integer input takes, or `None`.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    batch_axis: int = 1
+    time_axis: int | None = 0
+    features: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_tensor(self.name, self.dtype, self.shape)
+        width = self.shape[-1] if self.shape else 1
+        for field, values in (("features", self.features), ("missing", self.missing)):
+            if values and len(values) != width:
+                raise SpecError(f"tensor {self.name!r}: {field} has {len(values)} entries, the last axis {width}")
+
+    @property
+    def masked(self) -> bool:
+        """Whether any feature takes NaN for "not known"."""
+        return "mask" in self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """One recurrent tensor: what the graph takes as `input` it returns, one step on, as `output`.
+
+    Attributes:
+        input: the graph input that takes the state.
+        output: the graph output that returns the state one step on.
+        dtype: element type.
+        shape: the state of one session, without the batch axis.
+        batch_axis: where the graph has the batch axis.
+        initial: the value that every element has when a session opens.
+        finite: whether NaN and infinities in the state are errors.
+    """
+
+    input: str
+    output: str
+    dtype: DType
+    shape: tuple[int, ...]
+    batch_axis: int = 0
+    initial: float = 0.0
+    finite: bool = True
+
+    def __post_init__(self) -> None:
+        _check_tensor(self.input, self.dtype, self.shape)
+        if not self.output or self.output == self.input:
+            raise SpecError(f"state {self.input!r}: output must name another tensor than its input")
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """How an integer time input counts.
+
+    Attributes:
+        input: the input's name.
+        step_seconds: seconds of one timestep, and time is `floor(unix_seconds / step_seconds)`; 0 if time is the row's index.
+        periods: the periods that the model knows, in timesteps.
+    """
+
+    input: str
+    step_seconds: float
+    periods: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.step_seconds < 0 or any(period < 2 for period in self.periods):
+            raise SpecError("calendar: step_seconds must be 0 or more, and every period at least 2 timesteps")
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The meaning of token ids: the characters in the order of their ids, or the 256 bytes.
+
+    Attributes:
+        characters: single characters; the id of a token is its place.
+        bytes: whether a token is one byte of UTF-8 text instead.
+    """
+
+    characters: tuple[str, ...] = ()
+    bytes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bytes == bool(self.characters):
+            raise SpecError("vocabulary: either bytes, or the characters")
+
+    def __len__(self) -> int:
+        return 256 if self.bytes else len(self.characters)
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the token ids of `text`; raises `ValueError` naming the first character that is not in the vocabulary."""
+        if self.bytes:
+            return list(text.encode())
+        ids = {character: number for number, character in enumerate(self.characters)}
+        for place, character in enumerate(text):
+            if character not in ids:
+                raise ValueError(f"character {character!r} at {place} is not in the model's vocabulary of {len(self)}")
+        return [ids[character] for character in text]
+
+    def decode(self, tokens: list[int]) -> str:
+        """Returns the text of token ids; bytes that are not UTF-8 become U+FFFD."""
+        if self.bytes:
+            return bytes(tokens).decode(errors="replace")
+        return "".join(self.characters[token] for token in tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """A carried conversation and its expected outputs, run on the real provider before the model is called ready.
+
+    Attributes:
+        steps: for each step, input name → nested lists of shape `[timesteps, batch, ...]`.
+        expected: for each step, output name → nested lists of the same layout.
+        tolerance: the largest difference allowed, as a share of the output's scale.
+    """
+
+    steps: tuple[dict[str, Any], ...] = ()
+    expected: tuple[dict[str, Any], ...] = ()
+    tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if len(self.steps) != len(self.expected):
+            raise SpecError(f"parity: {len(self.steps)} steps but {len(self.expected)} expected outputs")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The whole contract of one model version.
+
+    Attributes:
+        inputs, outputs: what steps bring and replies return.
+        states: what is carried from step to step; pairs are explicit, never inferred from order.
+        lengths: the int32 graph input `[batch]` with the timesteps of each row, or `None` for a graph without ragged batches.
+        task: what the model was trained for, or `None`.
+        calendar: how the time input counts, or `None`.
+        vocabulary: the meaning of token ids, or `None`.
+        parity: the vectors to check at load.
+        about: free facts for people (cell, parameters, training error): shown, never interpreted.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+    lengths: str | None = None
+    task: Task | None = None
+    calendar: Calendar | None = None
+    vocabulary: Vocabulary | None = None
+    parity: Parity = dataclasses.field(default_factory=Parity)
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not self.outputs or not self.states:
+            raise SpecError("a model needs at least one input, one output and one state")
+        names = [tensor.name for tensor in (*self.inputs, *self.outputs)]
+        names += [name for state in self.states for name in (state.input, state.output)]
+        names += [self.lengths] if self.lengths else []
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise SpecError(f"names must be unique, these are not: {', '.join(twice)}")
+        if self.calendar and self.calendar.input not in {tensor.name for tensor in self.inputs}:
+            raise SpecError(f"calendar: {self.calendar.input!r} is not an input")
+
+    def to_json(self) -> str:
+        """Returns the spec as JSON, the form in which a model carries it."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Reads what `to_json` wrote; raises `SpecError` naming the field that is wrong."""
+        try:
+            raw = json.loads(text)
+            if raw.pop("format") != FORMAT:
+                raise SpecError(f"spec format {FORMAT} is the only one known")
+            raw["inputs"] = tuple(_tensor(entry) for entry in raw["inputs"])
+            raw["outputs"] = tuple(_tensor(entry) for entry in raw["outputs"])
+            raw["states"] = tuple(StateSpec(**_tuples(entry, "shape")) for entry in raw["states"])
+            raw["calendar"] = Calendar(**_tuples(raw["calendar"], "periods")) if raw.get("calendar") else None
+            raw["vocabulary"] = Vocabulary(**_tuples(raw["vocabulary"], "characters")) if raw.get("vocabulary") else None
+            raw["parity"] = Parity(**_tuples(raw.get("parity", {}), "steps", "expected"))
+            return cls(**raw)
+        except SpecError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SpecError(f"the model's spec cannot be read: {error}") from error
+
+
+def _tensor(entry: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**_tuples(entry, "shape", "features", "missing"))
+
+
+def _tuples(entry: dict[str, Any], *fields: str) -> dict[str, Any]:
+    return {**entry, **{field: tuple(entry[field]) for field in fields if field in entry}}
+
+
+def _check_tensor(name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    if not name:
+        raise SpecError("a tensor needs a name")
+    if dtype not in _DTYPES:
+        raise SpecError(f"tensor {name!r}: dtype {dtype!r} is not one of {', '.join(_DTYPES)}")
+    if any(not isinstance(length, int) or length < 1 for length in shape):
+        raise SpecError(f"tensor {name!r}: shape {list(shape)} must hold positive integers")
