@@ -47,15 +47,15 @@ class Network(nn.Module):
         Args:
             lengths: int64 `[batch]` on the CPU, the timesteps of each row; rows stand still past theirs. `None`: all are full.
         """
-        hidden, states = self._recur(self.front(inputs), states, lengths)
-        return self.head(hidden), states
+        hidden, new = self._recur(self.front(inputs), states, lengths)
+        return self.head(hidden), new
 
     def predict(
         self, inputs: Mapping[str, Tensor], states: Sequence[Tensor], lengths: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """Returns the raw outputs (own units, probabilities or logits), as the exported graph does, and the new states."""
-        values, states = self(inputs, states, lengths)
-        return self.raw(values, inputs), states
+        values, new = self(inputs, states, lengths)
+        return self.raw(values, inputs), new
 
     def front(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Returns what the first layer sees, `[timesteps, batch, front_size]`: scaled columns, masks, calendar; or embeddings."""

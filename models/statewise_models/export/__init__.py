@@ -1,0 +1,68 @@
+"""Network → verified ONNX in the repository: `builder` makes the graph, `contract` its spec, `verify` holds it against torch.
+
+Nothing that has not passed `verify` ever bears a version's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from statewise.repository import MODEL_FILE, Repository
+from statewise.spec import METADATA_KEY
+
+from statewise_models.export.builder import build
+from statewise_models.export.contract import contract
+from statewise_models.export.verify import ParityError, verify
+from statewise_models.network import Network
+
+__all__ = ["Exported", "ParityError", "export", "plain_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A version just published.
+
+    Attributes:
+        version: its number.
+        path: its ONNX file.
+        largest_difference: between torch and ONNX Runtime, as a share of the output's scale.
+    """
+
+    version: int
+    path: Path
+    largest_difference: float
+
+
+def plain_model(network: Network, about: dict[str, Any] | None = None) -> onnx.ModelProto:
+    """Returns the self-describing ONNX model of a network: the plain graph, checked, with its spec in the metadata."""
+    model = build(network)
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract(network, about or {}).to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def export(
+    network: Network, *, repository: Path, model: str, promote: bool = False, about: dict[str, Any] | None = None
+) -> Exported:
+    """Publishes a network as the next version of `model`.
+
+    Args:
+        promote: new sessions get this version from now on; the first version of a model is promoted anyway.
+        about: facts for people, kept in the spec.
+
+    Raises:
+        ParityError: ONNX Runtime's outputs differ from torch's; nothing is published.
+        RepositoryError: the repository cannot be written.
+    """
+    differences: list[float] = []
+
+    def write(folder: Path) -> None:
+        (folder / MODEL_FILE).write_bytes(plain_model(network, about).SerializeToString())
+        differences.append(verify(network, folder / MODEL_FILE))
+
+    place = Repository(repository)
+    version = place.publish(model, write, promote=promote)
+    return Exported(version, place.path(model, version), differences[0])

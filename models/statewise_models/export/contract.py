@@ -1,0 +1,61 @@
+"""Network → spec: what the exported graph takes, returns and remembers, with parity vectors computed by torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from statewise.spec import ModelSpec, Parity, StateSpec, TensorSpec
+
+from statewise_models.config import NetworkConfig
+from statewise_models.export.builder import LENGTHS, OUTPUT
+from statewise_models.export.conversation import conversation, torch_outputs
+from statewise_models.network import Network
+
+PARITY_STEPS = (3, 1, 2)
+PARITY_BATCH = 2
+
+
+def contract(network: Network, about: dict[str, Any]) -> ModelSpec:
+    """Returns the spec of the graph that `builder.build` makes of `network`."""
+    config = network.config
+    return ModelSpec(
+        inputs=_inputs(config),
+        outputs=(_output(config),),
+        states=tuple(StateSpec(name, f"{name}_next", "float32", (config.hidden_size,)) for name in config.state_names),
+        lengths=LENGTHS,
+        task=config.task,
+        calendar=config.calendar,
+        vocabulary=config.vocabulary,
+        parity=_parity(network),
+        about={**_about(network), **about},
+    )
+
+
+def _inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
+    if config.vocabulary:
+        return (TensorSpec("token", "int64", (), minimum=0, maximum=len(config.vocabulary) - 1),)
+    names = tuple(feature.name for feature in config.features)
+    missing = tuple(feature.missing for feature in config.features)
+    x = TensorSpec("x", "float32", (len(names),), features=names, missing=missing)
+    return (x, TensorSpec(config.calendar.input, "int64", ())) if config.calendar else (x,)
+
+
+def _output(config: NetworkConfig) -> TensorSpec:
+    names = {"forecast": tuple(target.name for target in config.targets), "classify": config.labels, "tokens": ()}
+    return TensorSpec(OUTPUT[config.task], "float32", (config.head_size,), features=names[config.task])
+
+
+def _about(network: Network) -> dict[str, Any]:
+    config = network.config
+    parameters = sum(weight.numel() for weight in network.parameters())
+    return {"cell": config.cell, "layers": config.layers, "hidden_size": config.hidden_size, "parameters": parameters}
+
+
+def _parity(network: Network) -> Parity:
+    """Returns carried steps without missing values (JSON has no NaN) and torch's outputs to them, as lists."""
+    steps = conversation(network.config, [(PARITY_BATCH, length) for length in PARITY_STEPS], seed=0, masked=False)
+    outputs = torch_outputs(network, steps)
+    return Parity(
+        steps=tuple({name: array.tolist() for name, array in step.inputs.items()} for step in steps),
+        expected=tuple({OUTPUT[network.config.task]: output.tolist()} for output in outputs),
+    )

@@ -1,0 +1,85 @@
+"""torch against ONNX Runtime: several carried chunks at random batch sizes and ragged lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from statewise_models.config import NetworkConfig
+from statewise_models.export.builder import LENGTHS, OUTPUT
+from statewise_models.export.conversation import Chunk, conversation, torch_conversation
+from statewise_models.network import Network
+
+TOLERANCE = 1e-5
+CONVERSATIONS = 4
+CHUNKS = 4
+LARGEST_BATCH = 9
+LONGEST_CHUNK = 12
+
+
+class ParityError(Exception):
+    """ONNX Runtime's outputs differ from torch's by more than the tolerance."""
+
+
+def verify(network: Network, file: Path, *, tolerance: float = TOLERANCE, seed: int = 0) -> float:
+    """Returns the largest difference between torch and ONNX Runtime as a share of the scale of what differs.
+
+    Raises:
+        ParityError: an output or state of a valid timestep differs by more than `tolerance`.
+    """
+    runtime = onnxruntime.InferenceSession(str(file), _options(), providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(seed)
+    worst = 0.0
+    for number in range(CONVERSATIONS):
+        batch = int(random.integers(1, LARGEST_BATCH + 1))
+        shapes = [(batch, int(length)) for length in random.integers(1, LONGEST_CHUNK + 1, CHUNKS)]
+        chunks = conversation(network.config, shapes, seed=seed + number, ragged=True)
+        expected = torch_conversation(network, chunks)
+        for place, (chunk, ours, theirs) in enumerate(
+            zip(chunks, runtime_conversation(network.config, runtime, chunks), expected, strict=True)
+        ):
+            for name, difference in _differences(network.config, chunk, ours, theirs).items():
+                if not difference <= tolerance:
+                    where = f"output {name!r}, conversation {number}, chunk {place}, batch {batch}"
+                    raise ParityError(
+                        f"{where}: ONNX Runtime differs from torch by {difference:.1e} of its scale (allowed: {tolerance:.0e})"
+                    )
+                worst = max(worst, difference)
+    return worst
+
+
+def runtime_conversation(
+    config: NetworkConfig, runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]
+) -> list[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]:
+    """Returns ONNX Runtime's outputs and new states to each chunk, the state carried from one to the next."""
+    answers = []
+    states = [np.zeros((len(chunks[0].lengths), config.hidden_size), np.float32) for _ in config.state_names]
+    names = [OUTPUT[config.task], *(f"{name}_next" for name in config.state_names)]
+    for chunk in chunks:
+        feed = {**chunk.inputs, LENGTHS: chunk.lengths.astype(np.int32), **dict(zip(config.state_names, states, strict=True))}
+        output, *states = runtime.run(names, feed)
+        answers.append((output, states))
+    return answers
+
+
+def _differences(
+    config: NetworkConfig,
+    chunk: Chunk,
+    ours: tuple[NDArray[np.float32], list[NDArray[np.float32]]],
+    theirs: tuple[NDArray[np.float32], list[NDArray[np.float32]]],
+) -> dict[str, float]:
+    valid = np.arange(len(ours[0]))[:, None] < chunk.lengths
+    pairs = {OUTPUT[config.task]: (ours[0][valid], theirs[0][valid])}
+    for name, mine, other in zip(config.state_names, ours[1], theirs[1], strict=True):
+        pairs[name] = (mine, other)
+    return {name: float(np.abs(mine - other).max() / max(1e-6, np.abs(other).max())) for name, (mine, other) in pairs.items()}
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return options

@@ -1,0 +1,72 @@
+"""The server's settings: parsed once, from options or the environment (`STATEWISE_…`), and rejected loudly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Provider = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server takes on. Past a limit it refuses with OVERLOADED, or BAD_FIELD where a request can never fit.
+
+    Attributes:
+        sessions: open at once.
+        pending_steps: admitted and not yet answered, of all sessions.
+        timesteps: of one step.
+        batch: steps of one engine run.
+        idle_timeout_seconds: of a session whose Open names none.
+        longest_idle_timeout_seconds: the most that an Open may ask for.
+    """
+
+    sessions: int = 10_000
+    pending_steps: int = 20_000
+    timesteps: int = 4_096
+    batch: int = 256
+    idle_timeout_seconds: float = 600.0
+    longest_idle_timeout_seconds: float = 86_400.0
+
+
+class ServeSettings(BaseSettings):
+    """Everything that `statewise serve` can be told; every field is an option and an environment variable."""
+
+    model_config = SettingsConfigDict(env_prefix="STATEWISE_", extra="ignore", frozen=True)
+
+    repository: Path = Path("var/repository")
+    listen: str = "127.0.0.1:8001"
+    metrics_listen: str = "127.0.0.1:8002"
+    provider: Provider = "auto"
+    threads: int = Field(1, ge=1, le=256, description="threads of one engine run")
+    reflection: bool = False
+    max_sessions: int = Field(10_000, ge=1, le=10_000_000)
+    max_pending_steps: int = Field(20_000, ge=1)
+    max_timesteps: int = Field(4_096, ge=1)
+    max_batch: int = Field(256, ge=1, le=4_096)
+    max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=2**31 - 1)
+    idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
+    drain_seconds: float = Field(30.0, ge=0)
+
+    @field_validator("listen", "metrics_listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdigit() and int(port) < 65_536):
+            raise ValueError("takes HOST:PORT, such as 127.0.0.1:8001; port 0 picks a free one")
+        return value
+
+    @property
+    def limits(self) -> Limits:
+        """Returns the limits that these settings ask for."""
+        return Limits(
+            sessions=self.max_sessions,
+            pending_steps=self.max_pending_steps,
+            timesteps=self.max_timesteps,
+            batch=self.max_batch,
+            idle_timeout_seconds=self.idle_timeout_seconds,
+        )
