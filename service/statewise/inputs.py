@@ -53,7 +53,7 @@ def _check_values(tensor: TensorSpec, array: Array) -> None:
             _check_finite(tensor, array)
     elif tensor.minimum is not None or tensor.maximum is not None:
         low, high = tensor.minimum, tensor.maximum
-        if (low is not None and array.min() < low) or (high is not None and array.max() > high):  # type: ignore[operator]
+        if (low is not None and array.min() < low) or (high is not None and array.max() > high):
             raise _bad(tensor.name, f"takes {low} to {high}, not {array.min()} to {array.max()}")
 
 
@@ -61,7 +61,7 @@ def _check_finite(tensor: TensorSpec, array: Array) -> None:
     refused = ~np.isfinite(array)
     if tensor.masked:
         masked = np.array([missing == "mask" for missing in tensor.missing])
-        refused &= ~(np.isnan(array) & masked)  # type: ignore[call-overload]
+        refused &= ~(np.isnan(array) & masked)
     places = np.argwhere(refused)
     if len(places):
         first = tuple(places[0])

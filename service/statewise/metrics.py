@@ -23,7 +23,10 @@ class ServerMetrics:
         )
         self.steps_pending = Gauge("statewise_steps_pending", "Steps admitted and not yet answered.", registry=registry)
         self._steps = Counter(
-            "statewise_steps_total", "Steps answered, by outcome: OK or the reason of the error.", [*VERSION, "code"], registry=registry
+            "statewise_steps_total",
+            "Steps answered, by outcome: OK or the reason of the error.",
+            [*VERSION, "code"],
+            registry=registry,
         )
         self._timesteps = Counter("statewise_timesteps_total", "Timesteps that sessions have consumed.", VERSION, registry=registry)
         self.steps_rejected = Counter(
@@ -36,7 +39,9 @@ class ServerMetrics:
         self._compute_seconds = Histogram(
             "statewise_batch_compute_seconds", "One engine run.", VERSION, buckets=SECONDS, registry=registry
         )
-        self._batch_steps = Histogram("statewise_batch_steps", "Steps of one engine run.", VERSION, buckets=SIZES, registry=registry)
+        self._batch_steps = Histogram(
+            "statewise_batch_steps", "Steps of one engine run.", VERSION, buckets=SIZES, registry=registry
+        )
         self.model_info = Gauge(
             "statewise_model_info", "1 for every model version in memory.", [*VERSION, "provider"], registry=registry
         )

@@ -126,20 +126,17 @@ class Sessions(Generic[M]):
         session.last_used = now
 
     def commit(self, session: Session[M], target: int, timesteps: int, now: float) -> None:
-        """Makes the fresh row the session's own. Dispatch was the point of no return; a session closed since keeps nothing."""
-        session.pending -= 1
-        session.last_used = now
-        if session.ended:
-            session.rows.give(target)
-            return
+        """Makes the fresh row the session's own and frees the old one."""
         session.rows.give(session.row)
         session.row = target
         session.position += timesteps
+        session.last_used = now
+        self._settle(session)
 
     def withdraw(self, session: Session[M], timesteps: int) -> None:
         """Takes an admitted step back: it failed, expired or was cancelled; the tail goes back by its timesteps."""
-        session.pending -= 1
         session.tail -= timesteps
+        self._settle(session)
 
     def close(self, session_id: str) -> Session[M] | None:
         """Ends a session and returns it; `None` if it is not open."""
@@ -158,8 +155,18 @@ class Sessions(Generic[M]):
     def _end(self, session: Session[M], reason: Reason) -> None:
         del self._live[session.id]
         session.ended = reason
-        session.rows.give(session.row)
-        session.row = INITIAL_ROW
+        self._release(session)
         self._ended[session.id] = reason
         if len(self._ended) > TOMBSTONES:
             self._ended.popitem(last=False)
+
+    def _settle(self, session: Session[M]) -> None:
+        session.pending -= 1
+        if session.ended:
+            self._release(session)
+
+    def _release(self, session: Session[M]) -> None:
+        """Frees the row of a session that has ended, once no running step can read it any more."""
+        if not session.pending:
+            session.rows.give(session.row)
+            session.row = INITIAL_ROW

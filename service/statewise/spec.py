@@ -241,5 +241,5 @@ def _check_tensor(name: str, dtype: str, shape: tuple[int, ...]) -> None:
         raise SpecError("a tensor needs a name")
     if dtype not in _DTYPES:
         raise SpecError(f"tensor {name!r}: dtype {dtype!r} is not one of {', '.join(_DTYPES)}")
-    if any(not isinstance(length, int) or length < 1 for length in shape):
+    if any(length < 1 for length in shape):
         raise SpecError(f"tensor {name!r}: shape {list(shape)} must hold positive integers")

@@ -1,0 +1,47 @@
+"""Tensors on the wire ↔ NumPy: little-endian, row-major bytes. Server and client share this one codec."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.errors import Reason, error
+from statewise.v1 import tensor_pb2
+
+Array = NDArray[np.generic]
+
+DTYPES: dict[int, np.dtype[np.generic]] = {
+    tensor_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    tensor_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+    tensor_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+    tensor_pb2.DATA_TYPE_INT32: np.dtype("<i4"),
+    tensor_pb2.DATA_TYPE_INT64: np.dtype("<i8"),
+    tensor_pb2.DATA_TYPE_BOOL: np.dtype("bool"),
+}
+DATA_TYPES = {dtype.name: number for number, dtype in DTYPES.items()}
+
+
+def decode(tensor: tensor_pb2.Tensor) -> Array:
+    """Returns a tensor's array, a read-only view of its bytes; raises `InvalidInput` naming the field that is wrong."""
+    name = tensor.name or "the tensor"
+    dtype = DTYPES.get(tensor.data_type)
+    if dtype is None:
+        raise error(Reason.BAD_FIELD, f"{name}: data_type must be one of {', '.join(DATA_TYPES)}", field="data_type")
+    shape = tuple(tensor.shape)
+    if any(length < 0 for length in shape):
+        raise error(Reason.BAD_FIELD, f"{name}: shape {list(shape)} must not be negative", field="shape")
+    if math.prod(shape) * dtype.itemsize != len(tensor.data):
+        message = f"{name}: shape {list(shape)} of {dtype.name} takes {math.prod(shape) * dtype.itemsize} bytes of data"
+        raise error(Reason.BAD_FIELD, f"{message}, not {len(tensor.data)}", field="data")
+    return np.frombuffer(tensor.data, dtype).reshape(shape)
+
+
+def encode(name: str, array: Array) -> tensor_pb2.Tensor:
+    """Returns an array as a tensor; raises `TypeError` for a dtype that cannot travel."""
+    if array.dtype.name not in DATA_TYPES:
+        raise TypeError(f"{name}: {array.dtype} cannot travel; one of {', '.join(DATA_TYPES)} can")
+    number = DATA_TYPES[array.dtype.name]
+    raw = np.ascontiguousarray(array, DTYPES[number]).tobytes()
+    return tensor_pb2.Tensor(name=name, data_type=number, shape=array.shape, data=raw)  # type: ignore[arg-type]
