@@ -1,7 +1,8 @@
 """The methods of `statewise.v1.SequenceService`: decode, call, encode.
 
-A `Step` stream has a reader, which submits what arrives, and a writer, which sends what is answered. At most `STREAM_STEPS` steps of
-a stream are unanswered or unsent at a time; past that it is not read, so a client that does not read its answers stops being served.
+A `Step` stream has a reader, which submits what arrives, and a writer, which sends what is answered. At most `STREAM_STEPS` steps
+of a stream are unanswered or unsent at a time; past that it is not read, so a client that does not read its answers stops being
+served.
 """
 
 from __future__ import annotations
@@ -58,9 +59,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self._conversations = conversations
         self._streams: set[_StepStream] = set()
 
-    async def OpenSession(  # noqa: N802 (the protocol's name)
-        self, request: sequence_pb2.OpenSessionRequest, context: Context
-    ) -> sequence_pb2.OpenSessionResponse:
+    async def OpenSession(self, request: sequence_pb2.OpenSessionRequest, context: Context) -> sequence_pb2.OpenSessionResponse:
         """Opens a session."""
         timeout = codec.seconds(request.idle_timeout) if request.HasField("idle_timeout") else None
         try:
@@ -71,13 +70,11 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             await _abort(context, refused)
         return codec.open_response(opened, self.instance)
 
-    async def CloseSession(  # noqa: N802
-        self, request: sequence_pb2.CloseSessionRequest, context: Context
-    ) -> sequence_pb2.CloseSessionResponse:
+    async def CloseSession(self, request: sequence_pb2.CloseSessionRequest, context: Context) -> sequence_pb2.CloseSessionResponse:
         """Closes a session."""
         return codec.close_response(await self._conversations.close(request.session_id))
 
-    async def Step(  # noqa: N802
+    async def Step(
         self, request_iterator: AsyncIterator[sequence_pb2.StepRequest], context: Context
     ) -> AsyncIterator[sequence_pb2.StepResponse]:
         """Steps sessions."""

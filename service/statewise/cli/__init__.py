@@ -1,0 +1,39 @@
+"""The command `statewise`. This file imports nothing but the standard library, so that it can say which extra is missing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import requires
+
+_DISTRIBUTION_OF_MODULE = {
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "onnxruntime": "onnxruntime-gpu",
+}
+
+
+def main() -> None:
+    """Runs the command line; what is missing or wrong is said in one line."""
+    try:
+        from statewise.cli.app import run
+
+        run()
+    except ModuleNotFoundError as missing:
+        extra = extra_of(missing.name or "")
+        if not extra:
+            raise
+        sys.exit(
+            f"error: this command needs statewise[{extra}]: pip install 'statewise[{extra}]' ({missing.name} is not installed)"
+        )
+
+
+def extra_of(module: str) -> str | None:
+    """Returns the extra that brings a module: `serve` or `train`; `None` if neither does."""
+    root = module.partition(".")[0]
+    distribution = _DISTRIBUTION_OF_MODULE.get(root, root.replace("_", "-"))
+    wanted = "train" if sys.argv[1:2] == ["train"] else "serve"
+    extras = re.findall(rf"^{re.escape(distribution)}\b.*extra == ['\"](\w+)['\"]", "\n".join(requires("statewise") or ()), re.M)
+    if "cli" in extras:
+        return wanted
+    return wanted if wanted in extras else next((extra for extra in extras if extra in {"serve", "train"}), None)

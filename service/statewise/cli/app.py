@@ -1,0 +1,52 @@
+"""All commands under one roof. Those of other packages come through the entry-point group `statewise.commands`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points, version
+from typing import Annotated
+
+import typer
+
+from statewise.cli.repository import models, promote
+from statewise.cli.serve import serve
+from statewise.cli.stream import stream
+from statewise.errors import StatewiseError
+from statewise.repository import RepositoryError
+
+EXIT_TROUBLE = 1
+
+app = typer.Typer(
+    name="statewise",
+    help="Train recurrent models, serve them one timestep at a time, and stream to them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"statewise {version('statewise')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Runs the command line. A user's mistake ends with status 2, trouble around it with 1, each with one line."""
+    for command in (serve, models, promote, stream):
+        app.command()(command)
+    for entry in entry_points(group="statewise.commands"):
+        app.add_typer(entry.load(), name=entry.name)
+    try:
+        app()
+    except (RepositoryError, StatewiseError, OSError) as problem:
+        typer.echo(f"error: {problem}", err=True)
+        sys.exit(EXIT_TROUBLE)

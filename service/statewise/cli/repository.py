@@ -1,0 +1,57 @@
+"""`statewise models` and `statewise promote`: the repository as files, no server needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from statewise.repository import Repository, RepositoryError
+
+Root = Annotated[Path, typer.Option("--repository", help="The folder of models.", envvar="STATEWISE_REPOSITORY")]
+
+
+def models(repository: Root = Path("var/repository")) -> None:
+    """List the models in the repository: versions, which one new sessions get, and what they are."""
+    place = Repository(repository)
+    names = place.models()
+    if not names:
+        typer.echo(f"no models in {repository}: `statewise train --help` tells how to make one")
+        return
+    table = Table("model", "versions", "new sessions get", "task", "cell", "parameters", "inputs", "outputs")
+    for name in names:
+        versions = ", ".join(map(str, place.versions(name)))
+        table.add_row(name, versions, *_described(place, name))
+    Console().print(table)
+
+
+def promote(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    version: Annotated[int, typer.Argument(help="The version that new sessions get from now on.")],
+    repository: Root = Path("var/repository"),
+) -> None:
+    """Choose the version that new sessions get; open sessions stay on theirs, and the server needs no restart."""
+    Repository(repository).promote(model, version)
+    typer.echo(f"new sessions of {model} get version {version}")
+
+
+def _described(place: Repository, model: str) -> tuple[str, ...]:
+    """Returns the default version and what its spec says; a model that cannot be read says so in its row."""
+    import onnx
+
+    from statewise.catalog import read_spec
+    from statewise.spec import SpecError
+
+    try:
+        version = place.default(model)
+        spec = read_spec(onnx.load(str(place.path(model, version)), load_external_data=False))
+    except (RepositoryError, SpecError, ValueError, OSError) as error:
+        return ("—", f"[red]{error}[/]", "", "", "", "")
+    about = spec.about
+    parameters = f"{about['parameters']:,}" if "parameters" in about else "?"
+    inputs = ", ".join(f"{tensor.name}({', '.join(tensor.features)})" if tensor.features else tensor.name for tensor in spec.inputs)
+    outputs = ", ".join(tensor.name for tensor in spec.outputs)
+    return (str(version), spec.task or "", str(about.get("cell", "?")), parameters, inputs, outputs)

@@ -1,0 +1,87 @@
+"""`statewise serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from statewise.server import Server
+
+EXIT_BAD_INPUT, EXIT_TROUBLE = 2, 1
+
+
+def serve(
+    repository: Annotated[Path | None, typer.Option(help="The folder of models. [default: var/repository]")] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT for gRPC; port 0 picks one. [default: 127.0.0.1:8001]")] = None,
+    metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus. [default: 127.0.0.1:8002]")] = None,
+    provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda; cuda refuses to fall back. [default: auto]")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one engine run. [default: 1]")] = None,
+    reflection: Annotated[bool | None, typer.Option(help="Answer gRPC reflection (for grpcurl and its like).")] = None,
+    max_sessions: Annotated[int | None, typer.Option(help="Sessions open at once. [default: 10000]")] = None,
+    max_pending_steps: Annotated[int | None, typer.Option(help="Steps waiting, of all sessions. [default: 20000]")] = None,
+    max_timesteps: Annotated[int | None, typer.Option(help="Timesteps of one step. [default: 4096]")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Steps of one engine run. [default: 256]")] = None,
+    max_message_bytes: Annotated[int | None, typer.Option(help="Bytes of one message. [default: 4194304]")] = None,
+    idle_timeout_seconds: Annotated[float | None, typer.Option(help="A session ends after this idle time. [default: 600]")] = None,
+    drain_seconds: Annotated[float | None, typer.Option(help="For pending steps, once told to stop. [default: 30]")] = None,
+) -> None:
+    """Serve the models of a repository until SIGTERM or Ctrl-C.
+
+    Every option is also an environment variable: --max-batch is STATEWISE_MAX_BATCH. A model trained while the server runs is
+    served from the first session that asks for it.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    import pydantic
+
+    from statewise.config import ServeSettings
+    from statewise.engine import EngineError
+    from statewise.server import StartError
+    from statewise.server import serve as run
+
+    _log_to_stderr()
+    try:
+        status = asyncio.run(run(ServeSettings(**given), _announce))
+    except pydantic.ValidationError as wrong:
+        for problem in wrong.errors():
+            option = "--" + str(problem["loc"][0]).replace("_", "-")
+            typer.echo(f"error: {option}: {problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}", err=True)
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    except (StartError, EngineError) as problem:
+        typer.echo(f"error: {problem}", err=True)
+        raise typer.Exit(EXIT_TROUBLE) from None
+    raise typer.Exit(status)
+
+
+def _announce(server: Server) -> None:
+    """Says, in one line for people and scripts alike, where the server listens, once it does."""
+    names = ", ".join(
+        f"{name}@{version} ({served.provider.removesuffix('ExecutionProvider')})"
+        for (name, version), served in sorted(server.batcher.served.items())
+    )
+    for model, why in server.refused.items():
+        typer.echo(f"warning: {model} is not served: {why}", err=True)
+    typer.echo(
+        f"statewise is ready on {server.address}, metrics on http://{server.metrics_address}/metrics, models: {names or 'none yet'}"
+    )
+    sys.stdout.flush()
+
+
+def _log_to_stderr() -> None:
+    import structlog
+
+    pretty = sys.stderr.isatty()
+    shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    last: list[Any] = (
+        [structlog.dev.ConsoleRenderer()] if pretty else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,37 @@
+"""What the wire says went wrong → the error that the caller sees."""
+
+from __future__ import annotations
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from statewise.errors import CLASS_OF_REASON, Reason, StatewiseError, Unavailable
+
+
+def from_status(status: status_pb2.Status) -> StatewiseError:
+    """Returns the error of a status: its class by the ErrorInfo's reason, with its metadata and the time to wait."""
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    delay = None
+    for detail in status.details:
+        detail.Unpack(info)
+        if detail.Unpack(retry):
+            delay = retry.retry_delay.seconds + retry.retry_delay.nanos * 1e-9
+    if info.reason not in Reason.__members__:
+        return StatewiseError(status.message, retry_after_seconds=delay)
+    reason = Reason(info.reason)
+    return CLASS_OF_REASON[reason](status.message, reason, retry_after_seconds=delay, **dict(info.metadata))
+
+
+def from_rpc(error: grpc.RpcError, address: str) -> StatewiseError:
+    """Returns the error of a failed call; one without details comes from below the protocol."""
+    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
+    if status is not None and status.details:
+        return from_status(status)
+    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+    details = error.details() if isinstance(error, grpc.Call) else str(error)
+    if code == grpc.StatusCode.UNAVAILABLE:
+        return Unavailable(f"no Statewise server answers on {address}: {details}")
+    if code == grpc.StatusCode.CANCELLED:
+        return Unavailable(f"the stream to {address} has ended")
+    return StatewiseError(f"{address}: {code.name}: {details}")

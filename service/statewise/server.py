@@ -1,0 +1,163 @@
+"""The server's life: start (load, bind), serve until told to stop, drain.
+
+Not ready → refuse new work → let pending steps finish → end the streams → stop. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+import prometheus_client
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from statewise.batcher import Batcher
+from statewise.config import ServeSettings
+from statewise.engine import choose_provider
+from statewise.metrics import ServerMetrics
+from statewise.repository import Repository
+from statewise.rpc.servicer import SequenceServicer
+from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+
+SERVICE = sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name
+EXIT_OK, EXIT_ENGINE_DIED = 0, 70
+log = structlog.get_logger()
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why and is meant for the person who started it."""
+
+
+class Server:
+    """One server process: a batcher behind gRPC, and metrics on a port of their own.
+
+    Attributes:
+        address: where gRPC listens, once started.
+        metrics_address: where Prometheus finds the metrics, once started.
+        refused: why models could not be loaded, by name.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.address = ""
+        self.metrics_address = ""
+        self.refused: dict[str, str] = {}
+        registry = prometheus_client.CollectorRegistry()
+        prometheus_client.ProcessCollector(registry=registry)
+        prometheus_client.PlatformCollector(registry=registry)
+        prometheus_client.GCCollector(registry=registry)
+        self.metrics = ServerMetrics(registry)
+        self.batcher = Batcher(
+            Repository(settings.repository), settings.limits, choose_provider(settings.provider), self.metrics, settings.threads
+        )
+        self._servicer = SequenceServicer(self.batcher)
+        self._health = health.aio.HealthServicer()
+        self._grpc: grpc.aio.Server | None = None
+        self._metrics_server: tuple[WSGIServer, threading.Thread] | None = None
+
+    async def start(self) -> None:
+        """Loads the models and binds both ports; raises `StartError`."""
+        if not self.settings.repository.is_dir():
+            raise StartError(f"the repository {self.settings.repository} is not a folder: train a model first, or name another")
+        self._bind_metrics()
+        self._grpc = self._made()
+        self.refused = await self.batcher.start()
+        if self.refused and not self.batcher.served:
+            raise StartError("; ".join(f"{model}: {why}" for model, why in self.refused.items()))
+        await self._grpc.start()
+        for service in ("", SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self) -> None:
+        """Refuses new work, lets pending steps finish within the settings' time, and stops."""
+        assert self._grpc
+        await self._health.enter_graceful_shutdown()
+        await self.batcher.drain(self.settings.drain_seconds)
+        self._servicer.end_streams()
+        await self._grpc.stop(1.0)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends at once."""
+        if self._grpc:
+            await self._grpc.stop(None)
+        if self._metrics_server:
+            server, thread = self._metrics_server
+            self._metrics_server = None
+            await asyncio.to_thread(server.shutdown)
+            server.server_close()
+            thread.join()
+
+    def _made(self) -> grpc.aio.Server:
+        size = self.settings.max_message_bytes
+        options = [
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", size),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+        server = grpc.aio.server(options=options)
+        sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self.settings.reflection:
+            reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        host = self.settings.listen.rpartition(":")[0]
+        try:
+            self.address = f"{host}:{server.add_insecure_port(self.settings.listen)}"
+        except RuntimeError as error:
+            raise StartError(
+                f"cannot listen on {self.settings.listen}: is the port taken, or the address not of this host?"
+            ) from error
+        return server
+
+    def _bind_metrics(self) -> None:
+        host, _, port = self.settings.metrics_listen.rpartition(":")
+        try:
+            self._metrics_server = prometheus_client.start_http_server(int(port), host, self.metrics.registry)
+        except OSError as error:
+            raise StartError(f"cannot listen on {self.settings.metrics_listen} for metrics: {error.strerror}") from error
+        self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"
+
+
+async def serve(settings: ServeSettings, announce: Callable[[Server], None]) -> int:
+    """Runs a server until SIGTERM or SIGINT, or until its engine dies, and returns the process's exit status."""
+    server = Server(settings)
+    stop = asyncio.Event()
+    _catch_signals(stop)
+    try:
+        await server.start()
+        announce(server)
+        waits = {asyncio.create_task(event.wait()) for event in (stop, server.batcher.failed)}
+        _, others = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for other in others:
+            other.cancel()
+        if server.batcher.failed.is_set():
+            return EXIT_ENGINE_DIED
+        log.info("draining")
+        await server.drain()
+        log.info("stopped")
+        return EXIT_OK
+    finally:
+        await server.stop()
+
+
+def _catch_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def caught() -> None:
+        if stop.is_set():
+            sys.exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(number, caught)
