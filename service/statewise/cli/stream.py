@@ -58,7 +58,7 @@ def _stream_table(client: Client, first: Session, source: TextIO, sink: TextIO, 
         raise _bad(f"no column {', '.join(absent)}; the file has: {', '.join(rows.fieldnames or ()) or 'nothing'}")
     writer = csv.writer(sink)
     writer.writerow(["row", *([series] if series else []), *_headings(model)])
-    sessions = {}
+    sessions: dict[str, Session] = {}
     with ExitStack() as stack:
         for number, row in enumerate(track(rows, "streaming", console=Console(stderr=True), transient=True), start=2):
             name = row[series] if series else ""

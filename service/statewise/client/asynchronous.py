@@ -29,7 +29,7 @@ class AsyncClient:
         self.address = address
         self._timeout_seconds = timeout_seconds
         self._channel = grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
-        self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)
+        self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._numbers = itertools.count(1)
         self._stream: _Stream | None = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -25,13 +27,12 @@ def from_status(status: status_pb2.Status) -> StatewiseError:
 
 def from_rpc(error: grpc.RpcError, address: str) -> StatewiseError:
     """Returns the error of a failed call; one without details comes from below the protocol."""
-    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
+    call = cast(grpc.Call, error)  # every error of a call is also the call; the stubs do not say so
+    status = rpc_status.from_call(call)
     if status is not None and status.details:
         return from_status(status)
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    details = error.details() if isinstance(error, grpc.Call) else str(error)
-    if code == grpc.StatusCode.UNAVAILABLE:
-        return Unavailable(f"no Statewise server answers on {address}: {details}")
-    if code == grpc.StatusCode.CANCELLED:
+    if call.code() == grpc.StatusCode.UNAVAILABLE:
+        return Unavailable(f"no Statewise server answers on {address}: {call.details()}")
+    if call.code() == grpc.StatusCode.CANCELLED:
         return Unavailable(f"the stream to {address} has ended")
-    return StatewiseError(f"{address}: {code.name}: {details}")
+    return StatewiseError(f"{address}: {call.code().name}: {call.details()}")

@@ -41,7 +41,7 @@ class Client:
         self.address = address
         self._timeout_seconds = timeout_seconds
         self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
-        self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)
+        self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._stream: _Stream | None = None
@@ -155,7 +155,7 @@ class Session:
             inputs: the model's other inputs by name, such as `time=…`.
 
         Returns:
-            The output `[outputs]` of one timestep or `[timesteps, outputs]` of several; a dict by name where there are several outputs.
+            The output, `[outputs]` of one timestep or `[timesteps, outputs]` of several; a dict by name where there are several.
 
         Raises:
             InvalidInput: the inputs do not fit the model, or hold NaN or infinity; the session has not advanced.

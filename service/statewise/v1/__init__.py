@@ -1,0 +1,1 @@
+"""Messages and stubs generated from protos/statewise/v1 by `make proto`."""
