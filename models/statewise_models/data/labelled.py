@@ -1,0 +1,116 @@
+"""The door for classification: a long CSV or Parquet file (one row a timestep, several series) → sequences with one label each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from statewise_models.config import InvalidConfig
+from statewise_models.data.policy import REFUSE, InvalidData, Policy
+from statewise_models.data.records import read_pieces
+from statewise_models.data.source import Source, open_source
+from statewise_models.data.table import distinct
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledSequence:
+    """One sequence and what it is.
+
+    Attributes:
+        name: the series' id; `NAME/2`, … for the pieces of a series split at its gaps.
+        x: float32 `[timesteps, inputs]`, raw; NaN only in columns that mask it.
+        time: int64 `[timesteps]`, each one more than the last.
+        label: the place of its label in `Labelled.labels`.
+    """
+
+    name: str
+    x: NDArray[np.float32]
+    time: NDArray[np.int64]
+    label: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """Labelled sequences of the same columns.
+
+    Attributes:
+        inputs: the columns, in the order of the last axis of `x`.
+        labels: at least two, sorted as text.
+        sequences: sorted by name.
+        step_seconds: seconds of a timestep; 0 where the file's times are not datetimes.
+    """
+
+    inputs: tuple[str, ...]
+    labels: tuple[str, ...]
+    sequences: tuple[LabelledSequence, ...]
+    step_seconds: float
+
+
+def read_labelled(
+    path: str | Path, *, inputs: Sequence[str], label: str, series: str, time: str | None = None, policy: Policy = REFUSE
+) -> Labelled:
+    """Reads sequences to classify; `path`, `series`, `time` and `policy` are as for `read_table`.
+
+    Args:
+        inputs: the columns that the network sees.
+        label: the column with the label, the same in all rows of a series.
+
+    Raises:
+        InvalidData: as `read_table`; also a series with two labels, or a file with one.
+        InvalidConfig: `policy` does not fit the columns.
+    """
+    columns = distinct("input", inputs)
+    source = open_source(path, list(dict.fromkeys([*columns, label, series, *([time] if time else [])])))
+    label_of, labels = _labels(source, label, series)
+    pieces, step_seconds = read_pieces(source, columns=columns, inputs=columns, series=series, time=time, policy=policy)
+    sequences = tuple(
+        LabelledSequence(piece.name, piece.records.values.astype(np.float32), piece.records.time, label_of[piece.series])
+        for piece in pieces
+    )
+    return Labelled(tuple(columns), labels, sequences, step_seconds)
+
+
+def split_labelled(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
+    """Splits at random into training and validation; every label gives about `share` of its sequences, at least one and not all.
+
+    Args:
+        share: of the sequences for validation, at least 0 and below 1; 0 gives an empty validation.
+        seed: the same seed gives the same split.
+
+    Raises:
+        InvalidData: a label with a single sequence cannot be in both.
+        InvalidConfig: `share` out of range.
+    """
+    if not 0.0 <= share < 1.0:
+        raise InvalidConfig(f"the share for validation must be at least 0 and below 1, not {share}")
+    random = np.random.default_rng(seed)
+    chosen: set[int] = set()
+    for number, label in enumerate(data.labels if share else ()):
+        places = [place for place, sequence in enumerate(data.sequences) if sequence.label == number]
+        if len(places) < 2:
+            raise InvalidData(f"label {label!r} has {len(places)} sequence; training and validation need one each")
+        count = min(max(round(len(places) * share), 1), len(places) - 1)
+        chosen.update(random.choice(places, count, replace=False).tolist())
+    training = tuple(sequence for place, sequence in enumerate(data.sequences) if place not in chosen)
+    validation = tuple(sequence for place, sequence in enumerate(data.sequences) if place in chosen)
+    return replace(data, sequences=training), replace(data, sequences=validation)
+
+
+def _labels(source: Source, label: str, series: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Returns the place of each series' label, and the labels."""
+    names = source.words(series)
+    numbers, labels = pd.factorize(source.words(label), sort=True)
+    if len(labels) < 2:
+        raise source.invalid(f"column {label!r} has one label only, {labels[0]!r}; at least two are needed to tell apart")
+    first = pd.Series(numbers).groupby(names.to_numpy()).transform("first")
+    other = np.flatnonzero(first != numbers)
+    if len(other):
+        row = other[0]
+        fault = f"series {names.iloc[row]!r} has more than one label, {labels[first.iloc[row]]!r} and {labels[numbers[row]]!r}"
+        raise source.invalid(fault, other)
+    return dict(zip(names.tolist(), numbers.tolist(), strict=True)), tuple(str(word) for word in labels)
