@@ -104,6 +104,8 @@ class Server:
             ("grpc.max_send_message_length", -1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.keepalive_time_ms", 30_000),  # a client whose machine vanished is noticed, and its steps are dropped
+            ("grpc.keepalive_timeout_ms", 10_000),
         ]
         server = grpc.aio.server(options=options)
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
@@ -122,7 +124,7 @@ class Server:
     def _bind_metrics(self) -> None:
         host, _, port = self.settings.metrics_listen.rpartition(":")
         try:
-            self._metrics_server = prometheus_client.start_http_server(int(port), host, self.metrics.registry)
+            self._metrics_server = prometheus_client.start_http_server(int(port), host.strip("[]"), self.metrics.registry)
         except OSError as error:
             raise StartError(f"cannot listen on {self.settings.metrics_listen} for metrics: {error.strerror}") from error
         self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"

@@ -35,7 +35,13 @@ def decode(tensor: tensor_pb2.Tensor) -> Array:
     if math.prod(shape) * dtype.itemsize != len(tensor.data):
         message = f"{name}: shape {list(shape)} of {dtype.name} takes {math.prod(shape) * dtype.itemsize} bytes of data"
         raise error(Reason.BAD_FIELD, f"{message}, not {len(tensor.data)}", field="data")
-    return np.frombuffer(tensor.data, dtype).reshape(shape)
+    try:
+        array = np.frombuffer(tensor.data, dtype).reshape(shape)
+    except ValueError as refused:  # too many axes, or a length beyond memory beside one of 0
+        raise error(Reason.BAD_FIELD, f"{name}: shape of {len(shape)} axes cannot be taken: {refused}", field="shape") from refused
+    if array.dtype == bool and (array.view(np.uint8) > 1).any():
+        raise error(Reason.BAD_FIELD, f"{name}: a bool is the byte 0 or 1", field="data")
+    return array
 
 
 def encode(name: str, array: Array) -> tensor_pb2.Tensor:

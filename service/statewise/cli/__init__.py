@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from importlib.metadata import requires
@@ -10,11 +11,13 @@ _DISTRIBUTION_OF_MODULE = {
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
     "onnxruntime": "onnxruntime-gpu",
+    "pydantic": "pydantic-settings",
 }
 
 
 def main() -> None:
     """Runs the command line; what is missing or wrong is said in one line."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core logs on stderr what we say in one line
     try:
         from statewise.cli.app import run
 

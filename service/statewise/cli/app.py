@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from statewise.cli.mounted import MountedCommands
+from statewise.cli.problems import BadInput
 from statewise.cli.repository import models, promote
 from statewise.cli.serve import serve
 from statewise.cli.stream import stream
 from statewise.errors import StatewiseError
 from statewise.repository import RepositoryError
 
-EXIT_TROUBLE = 1
+EXIT_TROUBLE, EXIT_BAD_INPUT = 1, 2
 
 app = typer.Typer(
     name="statewise",
+    cls=MountedCommands,
     help="Train recurrent models, serve them one timestep at a time, and stream to them.",
     no_args_is_help=True,
     add_completion=False,
@@ -43,10 +46,11 @@ def run() -> None:
     """Runs the command line. A user's mistake ends with status 2, trouble around it with 1, each with one line."""
     for command in (serve, models, promote, stream):
         app.command()(command)
-    for entry in entry_points(group="statewise.commands"):
-        app.add_typer(entry.load(), name=entry.name)
     try:
         app()
+    except BadInput as wrong:
+        typer.echo(f"error: {wrong}", err=True)
+        sys.exit(EXIT_BAD_INPUT)
     except (RepositoryError, StatewiseError, OSError) as problem:
         typer.echo(f"error: {problem}", err=True)
         sys.exit(EXIT_TROUBLE)

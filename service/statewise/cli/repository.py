@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from statewise.repository import Repository, RepositoryError
 
+HEADINGS = ("model", "versions", "default", "task", "cell", "parameters", "inputs", "outputs")
 Root = Annotated[Path, typer.Option("--repository", help="The folder of models.", envvar="STATEWISE_REPOSITORY")]
 
 
@@ -21,7 +22,7 @@ def models(repository: Root = Path("var/repository")) -> None:
     if not names:
         typer.echo(f"no models in {repository}: `statewise train --help` tells how to make one")
         return
-    table = Table("model", "versions", "new sessions get", "task", "cell", "parameters", "inputs", "outputs")
+    table = Table(*(Column(heading, overflow="fold") for heading in HEADINGS))
     for name in names:
         versions = ", ".join(map(str, place.versions(name)))
         table.add_row(name, versions, *_described(place, name))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -15,15 +14,22 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from statewise.cli.problems import BadInput
+from statewise.cli.rows import Columns, Row, rows_of
 from statewise.client import Client, Model, Session
+from statewise.errors import InvalidInput
+
+Write = Callable[[list[Any]], Any]
+COLUMN_HELP = "FEATURE=COLUMN, where the file calls a feature otherwise. May be given again."
 
 
 def stream(
     model: Annotated[str, typer.Argument(help="The model, as `statewise models` lists it.")],
     data: Annotated[Path, typer.Option(help="A CSV with the model's columns; a text file for a token model.")],
     address: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = "127.0.0.1:8001",
-    version: Annotated[int, typer.Option(help="The version; 0 is what new sessions get.")] = 0,
+    version: Annotated[int, typer.Option(min=0, help="The version; 0 is what new sessions get.")] = 0,
     time: Annotated[str, typer.Option(help="The time column, for a model with a calendar.")] = "time",
+    column: Annotated[list[str] | None, typer.Option(help=COLUMN_HELP)] = None,
     series: Annotated[str | None, typer.Option(help="A column that tells series apart: each gets a session.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the predictions as CSV. [default: standard output]")] = None,
 ) -> None:
@@ -31,112 +37,108 @@ def stream(
 
     The answer of a row is made from that row and all before it; a forecast's answer is about the row that follows.
     """
+    renamed = _renamed(column or [])
     with ExitStack() as stack:
-        client = stack.enter_context(Client(address))
         source = stack.enter_context(_opened(data))
+        client = stack.enter_context(Client(address))
         session = stack.enter_context(client.open_session(model, version=version))
-        sink = stack.enter_context(out.open("w", newline="")) if out else sys.stdout
+        sink = stack.enter_context(_written(out))
         if session.model.vocabulary:
-            _stream_text(session, source.read(), sink)
+            _stream_text(session, _text(source, data), sink)
         else:
-            _stream_table(client, session, source, sink, time if session.model.calendar else None, series)
+            columns = Columns(session.model, renamed, time if session.model.calendar else None, series)
+            _stream_table(client, session, rows_of(source, data, columns), columns, sink)
+
+
+def _renamed(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not all(pair.partition("=")):
+            raise BadInput(f"--column takes FEATURE=COLUMN, not {pair!r}")
+    return {feature: name for feature, _, name in (pair.partition("=") for pair in pairs)}
 
 
 def _opened(data: Path) -> TextIO:
     try:
         return data.open(newline="", encoding="utf-8")
     except OSError as error:
-        raise typer.BadParameter(f"cannot read {data}: {error.strerror}", param_hint="--data") from error
+        raise BadInput(f"cannot read {data}: {error.strerror}") from error
 
 
-def _stream_table(client: Client, first: Session, source: TextIO, sink: TextIO, time: str | None, series: str | None) -> None:
+def _text(source: TextIO, data: Path) -> str:
+    try:
+        return source.read()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{data} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+@contextmanager
+def _written(out: Path | None) -> Iterator[Write]:
+    """Yields what writes a row of CSV; the file bears its name only once all of it is there."""
+    if out is None:
+        yield csv.writer(sys.stdout, lineterminator="\n").writerow
+        return
+    part = out.with_name(f".{out.name}.part")
+    try:
+        sink = part.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"cannot write {out}: {error.strerror}") from error
+    try:
+        with sink:
+            yield csv.writer(sink, lineterminator="\n").writerow
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _stream_table(client: Client, first: Session, rows: Iterator[Row], columns: Columns, write: Write) -> None:
     """Streams the rows of a CSV; the first series takes the session that is open, others open their own."""
-    model, rows = first.model, csv.DictReader(source)
-    wanted = [*_columns(model), *filter(None, (time, series))]
-    absent = [column for column in wanted if column not in (rows.fieldnames or ())]
-    if absent:
-        raise _bad(f"no column {', '.join(absent)}; the file has: {', '.join(rows.fieldnames or ()) or 'nothing'}")
-    writer = csv.writer(sink)
-    writer.writerow(["row", *([series] if series else []), *_headings(model)])
-    sessions: dict[str, Session] = {}
+    model, sessions = first.model, dict[str, Session]()
+    write(["row", *([columns.series] if columns.series else []), *_headings(model)])
     with ExitStack() as stack:
-        for number, row in enumerate(track(rows, "streaming", console=Console(stderr=True), transient=True), start=2):
-            name = row[series] if series else ""
-            if name not in sessions:
-                sessions[name] = stack.enter_context(client.open_session(model.name, version=model.version)) if sessions else first
-            answer = sessions[name].step(**_inputs(model, row, number, time))
-            writer.writerow([number, *([name] if series else []), *_values(model, answer)])
-
-
-def _columns(model: Model) -> tuple[str, ...]:
-    return tuple(feature for tensor in model.inputs for feature in tensor.features)
-
-
-def _inputs(model: Model, row: dict[str, str], number: int, time: str | None) -> dict[str, Any]:
-    inputs: dict[str, Any] = {}
-    for tensor in model.inputs:
-        if tensor.features:
-            inputs[tensor.name] = [_number(row[feature], feature, number) for feature in tensor.features]
-        elif model.calendar and tensor.name == model.calendar.input and time:
-            inputs[tensor.name] = _time(row[time], time, number, model.calendar.step_seconds)
-    return inputs
-
-
-def _number(text: str, column: str, number: int) -> float:
-    if not text or text.lower() in ("nan", "na"):
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        raise _bad(f"row {number}, column {column}: {text!r} is not a number") from None
-
-
-def _time(text: str, column: str, number: int, step_seconds: float) -> int:
-    """Returns the index of a time: that of an ISO date and time (UTC where it names no zone), or the integer itself."""
-    try:
-        if not step_seconds:
-            return int(text)
-        stamp = datetime.datetime.fromisoformat(text)
-        stamp = stamp if stamp.tzinfo else stamp.replace(tzinfo=datetime.UTC)
-        return int(stamp.timestamp() // step_seconds)
-    except ValueError:
-        wanted = "an ISO date and time" if step_seconds else "an integer"
-        raise _bad(f"row {number}, column {column}: {text!r} is not {wanted}") from None
+        for row in track(rows, "streaming", console=Console(stderr=True), transient=True):
+            if row.series not in sessions:
+                opened = stack.enter_context(client.open_session(model.name, version=model.version)) if sessions else first
+                sessions[row.series] = opened
+            try:
+                answer = sessions[row.series].step(**row.inputs)
+            except InvalidInput as error:
+                raise BadInput(f"row {row.number}: {error}") from error
+            write([row.number, *([row.series] if columns.series else []), *_values(model, answer)])
 
 
 def _headings(model: Model) -> list[str]:
     if model.task == "classify":
         return ["label", "probability"]
-    return [f"{tensor.name}_{name}" for tensor in model.outputs for name in tensor.features or map(str, range(tensor.shape[-1]))]
+    return [
+        f"{tensor.name}_{name}"
+        for tensor in model.outputs
+        for name in tensor.features or map(str, range(int(np.prod(tensor.shape))))
+    ]
 
 
 def _values(model: Model, answer: Any) -> list[Any]:
     if model.task == "classify":
         best = int(np.argmax(answer))
         return [model.outputs[0].features[best], round(float(answer[best]), 6)]
-    arrays = answer.values() if isinstance(answer, dict) else [answer]
+    arrays = [answer[tensor.name] for tensor in model.outputs] if isinstance(answer, dict) else [answer]
     return [float(value) for array in arrays for value in np.ravel(array)]
 
 
-def _stream_text(session: Session, text: str, sink: TextIO) -> None:
+def _stream_text(session: Session, text: str, write: Write) -> None:
     """Writes for each token what the model expected next and how surprised it was by what came: bits, by its own logits."""
     vocabulary = session.model.vocabulary
     assert vocabulary
     try:
         tokens = vocabulary.encode(text)
     except ValueError as error:
-        raise _bad(str(error)) from None
-    writer, bits = csv.writer(sink), []
-    writer.writerow(["token", "expected_next", "next", "bits"])
+        raise BadInput(str(error)) from error
+    if len(tokens) < 2:
+        raise BadInput(f"the text has {len(tokens)} tokens: guessing the next takes at least 2")
+    write(["token", "expected_next", "next", "bits"])
+    bits = []
     answers: Iterator[Any] = session.steps(track(tokens[:-1], "streaming", console=Console(stderr=True), transient=True))
-    for here, following, logits in zip(tokens, tokens[1:], answers, strict=False):
+    for here, following, logits in zip(tokens[:-1], tokens[1:], answers, strict=True):
         scores = logits.astype(np.float64) - logits.max()
         bits.append(float((np.log(np.exp(scores).sum()) - scores[following]) / np.log(2)))
-        shown = [vocabulary.decode([token]) for token in (here, int(np.argmax(logits)), following)]
-        writer.writerow([*shown, round(bits[-1], 3)])
-    if bits:
-        typer.echo(f"{np.mean(bits):.3f} bits a token over {len(bits)} tokens", err=True)
-
-
-def _bad(message: str) -> typer.BadParameter:
-    return typer.BadParameter(message, param_hint="--data")
+        write([*(vocabulary.decode([token]) for token in (here, int(np.argmax(logits)), following)), round(bits[-1], 3)])
+    typer.echo(f"{np.mean(bits):.3f} bits a token over {len(bits)} tokens", err=True)

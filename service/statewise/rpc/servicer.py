@@ -8,8 +8,9 @@ served.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -81,8 +82,9 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         stream = _StepStream(self._conversations)
         self._streams.add(stream)
         try:
-            async for response in stream.responses(request_iterator):
-                yield response
+            async with contextlib.aclosing(stream.responses(request_iterator)) as responses:
+                async for response in responses:
+                    yield response
         finally:
             self._streams.discard(stream)
 
@@ -102,7 +104,7 @@ class _StepStream:
         self._unanswered: set[asyncio.Future[Reply]] = set()
         self._ended = False
 
-    async def responses(self, requests: AsyncIterator[sequence_pb2.StepRequest]) -> AsyncIterator[sequence_pb2.StepResponse]:
+    async def responses(self, requests: AsyncIterator[sequence_pb2.StepRequest]) -> AsyncGenerator[sequence_pb2.StepResponse]:
         """Yields an answer to each request, in the order in which they are ready, until the client and its steps are done."""
         reader = asyncio.create_task(self._read(requests))
         try:
@@ -131,8 +133,8 @@ class _StepStream:
     def _submit(self, request: sequence_pb2.StepRequest) -> None:
         try:
             answer = self._conversations.submit(codec.step(request, self._conversations.only_input(request.session_id)))
-        except StatewiseError as refused:
-            self._answered.put_nowait(self._refusal(request, refused))
+        except Exception as problem:  # noqa: BLE001 (a fault of ours costs one step, not the stream)
+            self._answered.put_nowait(self._refusal(request, problem))
             return
         self._unanswered.add(answer)
         answer.add_done_callback(lambda done: self._answer(request, done))
@@ -141,18 +143,19 @@ class _StepStream:
         self._unanswered.discard(answer)
         if not answer.cancelled():
             failure = answer.exception()
-            if failure is None:
-                self._answered.put_nowait(codec.step_response(request, answer.result()))
-            elif isinstance(failure, StatewiseError):
-                self._answered.put_nowait(self._refusal(request, failure))
+            response = self._refusal(request, failure) if failure else codec.step_response(request, answer.result())
+            self._answered.put_nowait(response)
         self._end_if_done()
 
-    def _refusal(self, request: sequence_pb2.StepRequest, refused: StatewiseError) -> sequence_pb2.StepResponse:
+    def _refusal(self, request: sequence_pb2.StepRequest, problem: BaseException) -> sequence_pb2.StepResponse:
+        if not isinstance(problem, StatewiseError):
+            log.error("a step failed unexpectedly", session=request.session_id, exc_info=problem)
+            problem = error(Reason.ENGINE_FAILED, "the server failed on this step; its log says why")
         return sequence_pb2.StepResponse(
             request_id=request.request_id,
             session_id=request.session_id,
             position=self._conversations.position(request.session_id),
-            error=to_status(refused),
+            error=to_status(problem),
         )
 
     def _end_if_done(self) -> None:

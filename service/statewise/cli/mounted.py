@@ -1,0 +1,39 @@
+"""Commands of other packages, through the entry-point group `statewise.commands`: listed by name, imported when they are run.
+
+So `statewise serve` runs where the training extra is not installed, and `statewise --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+GROUP = "statewise.commands"
+
+
+class MountedCommands(TyperGroup):
+    """The commands of this package, and those that entry points name; each of these is a `typer.Typer`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Returns the names of all commands; nothing is imported."""
+        return [*super().list_commands(ctx), *_mounted()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Returns a command as the list of commands shows it."""
+        if cmd_name not in _mounted():
+            return super().get_command(ctx, cmd_name)
+        return TyperCommand(cmd_name, help=f"`statewise {cmd_name} --help` tells more.")
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Returns the command to run and what is left of the arguments; here a mounted command is imported."""
+        entry = _mounted().get(args[0])
+        if entry is None:
+            return super().resolve_command(ctx, args)
+        return args[0], typer.main.get_group(entry.load()), args[1:]
+
+
+def _mounted() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
