@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from statewise.spec import Missing
-
 from statewise_models.config import InvalidConfig
 
 Gaps = Literal["refuse", "fill", "split"]

@@ -101,7 +101,7 @@ def _values(source: Source, column: str, policy: Policy) -> NDArray[np.float64]:
         raise source.invalid(f"column {column!r} holds infinities, or numbers too large for float32", infinite)
     absent = np.flatnonzero(np.isnan(values))
     if len(absent) and policy.missing_of(column) == "refuse":
-        raise source.invalid(f"column {column!r} has no value (missing: mask would keep it)", absent)
+        raise source.invalid(f"column {column!r} has no value", absent, "missing: mask would keep it")
     return values
 
 
@@ -110,7 +110,7 @@ def _ordered(records: Records, source: Source, policy: Policy) -> Records:
     gathered = records.take(np.argsort(records.series, kind="stable"))
     back = gathered.row[1:][gathered.advance() < 0]
     if len(back) and policy.unsorted == "refuse":
-        raise source.invalid("times go back (unsorted: sort would order them)", np.sort(back))
+        raise source.invalid("times go back", np.sort(back), "unsorted: sort would order them")
     return records.take(np.lexsort((records.time, records.series)))
 
 
@@ -120,8 +120,8 @@ def _merged(records: Records, source: Source, policy: Policy) -> Records:
     if not again.any():
         return records
     if policy.duplicates == "refuse":
-        fault = "a timestep is given more than once (duplicates: first, last or mean would choose)"
-        raise source.invalid(fault, np.sort(records.row[1:][again]))
+        rows = np.sort(records.row[1:][again])
+        raise source.invalid("a timestep is given more than once", rows, "duplicates: first, last or mean would choose")
     if policy.duplicates == "last":
         return records.take(np.append(~again, True))
     starts = np.flatnonzero(np.insert(~again, 0, True))
@@ -138,18 +138,19 @@ def _means(values: NDArray[np.float64], starts: NDArray[np.intp]) -> NDArray[np.
 
 
 def _closed(records: Records, source: Source, policy: Policy, times: Times) -> Records:
-    """Leaves no gaps but those to split at."""
+    """Leaves no gap but those to split at."""
     advance = records.advance()
     gaps = np.flatnonzero(advance > 1)
     if not len(gaps) or policy.gaps == "split":
         return records
     absent = float(np.sum(advance[gaps] - 1.0))
-    step = f"a timestep is {times.step_seconds:g} s" if times.step_seconds else "integer times count timesteps"
-    fault = f"{absent:.0f} timesteps are missing ({step}) before"
+    unit = f"of {times.step_seconds:g} s" if times.step_seconds else "as integers count them"
+    fault = f"timesteps are missing ({absent:.0f} {unit}) before"
+    after = np.sort(records.row[gaps + 1])
     if policy.gaps == "refuse":
-        raise source.invalid(f"gaps: {fault} (gaps: fill or split would treat them)", np.sort(records.row[gaps + 1]))
+        raise source.invalid(fault, after, "gaps: fill or split would treat them")
     if absent > max(MOST_FILLED, FILLED_SHARE * len(records.row)):
-        raise source.invalid(f"gaps: {fault}, too many to fill", np.sort(records.row[gaps + 1]))
+        raise source.invalid(fault, after, "too many to fill")
     return _filled(records, np.append(advance, 1), times.step_seconds)
 
 

@@ -69,9 +69,10 @@ class Source:
             raise self.invalid(f"column {column!r} is empty", empty)
         return words
 
-    def invalid(self, fault: str, rows: Rows | None = None) -> InvalidData:
-        """Returns the error of a fault, ready to raise: one line with the file and the first few of `rows` (and how many more)."""
-        return InvalidData(f"{self.path}: {fault}" + ("" if rows is None else f": {self._where(rows)}"))
+    def invalid(self, fault: str, rows: Rows | None = None, remedy: str = "") -> InvalidData:
+        """Returns the error of a fault, ready to raise: one line with the file, the first few of `rows`, the remedy."""
+        where = "" if rows is None else f": {self._where(rows)}"
+        return InvalidData(f"{self.path}: {fault}{where}" + (f" ({remedy})" if remedy else ""))
 
     def _where(self, rows: Rows) -> str:
         shown = [int(row) for row in rows[:ROWS_SHOWN]]

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from statewise.spec import Vocabulary
 
+from statewise.spec import Vocabulary
 from statewise_models.config import InvalidConfig
 from statewise_models.data.policy import InvalidData
 
