@@ -24,14 +24,15 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as RichTable
+from statewise_models.training import Trained, TrainingSettings, train_forecast
+
 from statewise.client import AsyncClient
 from statewise_models.data.policy import Policy
 from statewise_models.data.table import Series, Table, read_table
 from statewise_models.export import export
-from statewise_models.training import Trained, TrainingSettings, train_forecast
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 (the backend is chosen first)
+from matplotlib import pyplot as plt
 
 DATA = Path("examples/data/demand.csv")
 HOME = Path("var/demo")
@@ -72,7 +73,8 @@ def _train(cell: str, table: Table) -> Trained:
     settings = TrainingSettings(cell=cell, calendar=(DAY, WEEK), difference=True, test=0.25, seed=1)
     trained = train_forecast(table, settings, output=HOME / "training" / cell)
     exported = export(trained.network, repository=HOME / "repository", model=f"demand-{cell}")
-    console.print(f"[bold]Export[/]  demand-{cell} version {exported.version}, ONNX Runtime within {exported.largest_difference:.1e} of torch")
+    apart = f"ONNX Runtime within {exported.largest_difference:.1e} of torch"
+    console.print(f"[bold]Export[/]  demand-{cell} version {exported.version}, {apart}")
     return trained
 
 
@@ -165,7 +167,8 @@ def _report(series: Series, outcomes: list[Outcome]) -> None:
     console.print("\n[bold]Try next[/]")
     console.print(f"  .venv/bin/statewise serve --repository {HOME}/repository        # then, in another terminal:")
     console.print(f"  .venv/bin/statewise stream demand-gru --data {DATA}")
-    console.print(f"  .venv/bin/statewise train forecast {DATA} --target demand --time time --model mine --cell gru --calendar 48,336 --difference")
+    options = "--target demand --time time --calendar 48,336 --difference --cell gru --model mine"
+    console.print(f"  .venv/bin/statewise train forecast {DATA} {options}")
     console.print("  .venv/bin/statewise train forecast --help                       # and with your own CSV")
 
 

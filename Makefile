@@ -1,0 +1,39 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PROTOS := $(wildcard protos/statewise/v1/*.proto)
+
+.PHONY: help setup proto check test demo serve clean
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: .venv/.installed ## install everything into .venv
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Statewise needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv; the first time this takes some minutes..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+proto: setup ## generate the stubs from protos/
+	$(BIN)/python scripts/generate_stubs.py service
+
+check: setup ## format, lint, types, floors, protos
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/generate_stubs.py --check
+
+test: setup ## run the tests
+	$(BIN)/pytest
+
+demo: setup ## train, export, serve and stream real data
+	@$(BIN)/python examples/demo.py
+
+serve: setup ## serve var/repository
+	$(BIN)/statewise serve
+
+clean: ## remove what was made
+	rm -rf .venv var .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
