@@ -24,12 +24,12 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as RichTable
-from statewise_models.training import Trained, TrainingSettings, train_forecast
 
 from statewise.client import AsyncClient
 from statewise_models.data.policy import Policy
 from statewise_models.data.table import Series, Table, read_table
 from statewise_models.export import export
+from statewise_models.training import Trained, TrainingSettings, train_forecast
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -82,6 +82,8 @@ def test_parquet_faults_are_named_by_row(tmp_path):
     assert refusal(tmp_path / "b.parquet").endswith("'two': row 2")
     pd.DataFrame({"load": pd.to_datetime(["2000-01-01"])}).to_parquet(tmp_path / "c.parquet")
     assert "holds text where numbers are due, '2000-01-01" in refusal(tmp_path / "c.parquet")
+    pd.DataFrame({"load": [1, 2], "time": [pd.Timestamp("2000-01-01"), None]}).to_parquet(tmp_path / "d.parquet")
+    assert refusal(tmp_path / "d.parquet", time="time") == "column 'time' has no time: row 2"
 
 
 @pytest.mark.parametrize("value", ["inf", "-Infinity", "1e400", "1e39", "-4e38"])

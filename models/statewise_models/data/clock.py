@@ -52,11 +52,11 @@ def read_times(source: Source, column: str, series: NDArray[np.int64]) -> Times:
         InvalidData: a time is absent or cannot be read, or all times of each series are the same.
     """
     raw = source.columns[column]
+    _refuse(source, f"column {column!r} has no time", raw.isna())
     if pd.api.types.is_datetime64_any_dtype(raw):
         return _count(source, column, raw, series)
     if not pd.api.types.is_numeric_dtype(raw):
         raw = raw.astype("str")
-    _refuse(source, f"column {column!r} has no time", raw.isna())
     numbers = pd.to_numeric(raw, errors="coerce")
     if pd.notna(numbers.iloc[0]):
         whole = (numbers % 1 == 0) & (numbers.abs() <= LARGEST_TIME)

@@ -64,13 +64,9 @@ def cut(name: str, length: int, validation: float, test: float, minimum: int) ->
         raise InvalidConfig(f"validation and test must be at least 0 and together below 1, not {validation} and {test}")
     if minimum < 1:
         raise InvalidConfig(f"minimum must be at least 1 timestep, not {minimum}")
-    validation_end = length - _part(length, test)
-    train_end = validation_end - _part(length, validation)
+    validation_end = min(round(length * (1 - test)), length - bool(test))
+    train_end = min(round(length * (1 - test - validation)), validation_end - bool(validation))
     if train_end < minimum:
         left = f", which leaves {max(train_end, 0)} for training" if train_end < length else ""
         raise InvalidData(f"series {name!r} is too short: it has {length} timesteps{left}, and a window takes {minimum}")
     return Cuts(train_end, validation_end, length)
-
-
-def _part(length: int, share: float) -> int:
-    return max(round(length * share), 1) if share else 0

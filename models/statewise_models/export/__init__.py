@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+
 from statewise.repository import MODEL_FILE, Repository
 from statewise.spec import METADATA_KEY
-
 from statewise_models.export.builder import build
 from statewise_models.export.contract import contract
 from statewise_models.export.verify import ParityError, verify

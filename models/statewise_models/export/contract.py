@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from statewise.spec import ModelSpec, Parity, StateSpec, TensorSpec
-
 from statewise_models.config import NetworkConfig
 from statewise_models.export.builder import LENGTHS, OUTPUT
 from statewise_models.export.conversation import conversation, torch_outputs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -12,7 +11,7 @@ from typing import Self
 import grpc
 from numpy.typing import ArrayLike
 
-from statewise.client.exchange import Asked, Exchange, Model, Outputs, lost, open_request
+from statewise.client.exchange import CHANNEL_OPTIONS, Asked, Exchange, Model, Outputs, closed, lost, open_request
 from statewise.client.failures import from_rpc
 from statewise.client.synchronous import WINDOW
 from statewise.errors import StatewiseError
@@ -28,7 +27,8 @@ class AsyncClient:
     def __init__(self, address: str = "127.0.0.1:8001", *, timeout_seconds: float = 30.0) -> None:
         self.address = address
         self._timeout_seconds = timeout_seconds
-        self._channel = grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._closed = False
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._numbers = itertools.count(1)
         self._stream: _Stream | None = None
@@ -44,6 +44,7 @@ class AsyncClient:
     ) -> AsyncSession:
         """Opens a session of a model; see `Client.open_session`."""
         request = open_request(model, version, session_id, idle_timeout_seconds)
+        self._refuse_closed()
         try:
             opened = await self._stub.OpenSession(request, timeout=self._timeout_seconds)
         except grpc.RpcError as failed:
@@ -52,12 +53,14 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection. Sessions that were not closed live on in the server until they are idle for too long."""
+        self._closed = True
         if self._stream:
             await self._stream.close()
             self._stream = None
         await self._channel.close()
 
     async def _close_session(self, session_id: str) -> bool:
+        self._refuse_closed()
         request = sequence_pb2.CloseSessionRequest(session_id=session_id)
         try:
             return bool((await self._stub.CloseSession(request, timeout=self._timeout_seconds)).closed)
@@ -67,18 +70,15 @@ class AsyncClient:
     def _send(
         self, exchange: Exchange, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
     ) -> tuple[Asked, Answer]:
+        self._refuse_closed()
         request, asked = exchange.ask(next(self._numbers), x, extra, last, timeout_seconds)
         if self._stream is None or self._stream.ended:
             self._stream = _Stream(self._stub, self.address)
-        return asked, self._stream.send(request)
+        return asked, self._stream.send(request, asked)
 
-    async def _finish(self, exchange: Exchange, asked: Asked, answer: Answer) -> Outputs:
-        try:
-            response = await answer
-        except (StatewiseError, asyncio.CancelledError):
-            exchange.take_back(asked)
-            raise
-        return exchange.answer(asked, response)
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise closed(self.address)
 
 
 class AsyncSession:
@@ -123,21 +123,44 @@ class AsyncSession:
     ) -> Outputs:
         """Sends the next timesteps and returns the outputs; see `Session.step`.
 
-        A step that is cancelled while it waits may have run; the next one then raises `OutOfOrder` with the position expected.
+        To cancel it gives up the answer, not the step: it runs all the same, and the next one comes after it.
         """
-        sent = self._client._send(self._exchange, x, inputs, last, timeout_seconds)
-        return await self._client._finish(self._exchange, *sent)
+        asked, answer = self._client._send(self._exchange, x, inputs, last, timeout_seconds)
+        return self._exchange.answer(asked, await answer)
 
     async def steps(self, timesteps: Timesteps, *, window: int = WINDOW) -> AsyncIterator[Outputs]:
-        """Steps through an iterable, plain or asynchronous, and yields each output; see `Session.steps`."""
-        under_way: deque[tuple[Asked, Answer]] = deque()
-        async for item in _each(timesteps):
-            x, extra = (None, item) if isinstance(item, Mapping) else (item, {})
-            under_way.append(self._client._send(self._exchange, x, extra, False, None))
-            if len(under_way) >= window:
-                yield await self._client._finish(self._exchange, *under_way.popleft())
-        while under_way:
-            yield await self._client._finish(self._exchange, *under_way.popleft())
+        """Steps through an iterable, plain or asynchronous, and yields each output, in order; see `Session.steps`.
+
+        An output is yielded as soon as it is there, also while an asynchronous iterable has nothing new to give.
+        """
+        sent: asyncio.Queue[tuple[Asked, Answer] | None] = asyncio.Queue()
+        room = asyncio.Semaphore(window)
+        sender = asyncio.create_task(self._send_each(timesteps, sent, room))
+        try:
+            while (under_way := await sent.get()) is not None:
+                asked, answer = under_way
+                yield self._exchange.answer(asked, await answer)
+                room.release()
+            await sender
+        except (Exception, GeneratorExit):
+            await _abandon(sender)
+            rest = [sent.get_nowait() for _ in range(sent.qsize())]
+            # Their outcomes are waited for, so that the position is known when the caller goes on.
+            await asyncio.gather(*(under_way[1] for under_way in rest if under_way), return_exceptions=True)
+            raise
+        finally:
+            await _abandon(sender)
+
+    async def _send_each(
+        self, timesteps: Timesteps, sent: asyncio.Queue[tuple[Asked, Answer] | None], room: asyncio.Semaphore
+    ) -> None:
+        try:
+            async for item in _each(timesteps):
+                await room.acquire()
+                x, extra = (None, item) if isinstance(item, Mapping) else (item, {})
+                sent.put_nowait(self._client._send(self._exchange, x, extra, False, None))
+        finally:
+            sent.put_nowait(None)
 
     async def close(self) -> bool:
         """Ends the session and frees its state; returns whether this call ended it. May be called again."""
@@ -145,19 +168,20 @@ class AsyncSession:
 
 
 class _Stream:
-    """A bidirectional call: a queue of requests, and a task that hands each response to the future of its request."""
+    """A bidirectional call: a queue of requests, and a task that settles each response and hands it to who waits."""
 
     def __init__(self, stub: sequence_pb2_grpc.SequenceServiceStub, address: str) -> None:
         self.ended = False
         self._address = address
         self._requests: asyncio.Queue[sequence_pb2.StepRequest | None] = asyncio.Queue()
-        self._answers: dict[int, Answer] = {}
+        self._under_way: dict[int, tuple[Asked, Answer]] = {}
         self._call = stub.Step(self._sent())
         self._reader = asyncio.create_task(self._read())
 
-    def send(self, request: sequence_pb2.StepRequest) -> Answer:
+    def send(self, request: sequence_pb2.StepRequest, asked: Asked) -> Answer:
         answer: Answer = asyncio.get_running_loop().create_future()
-        self._answers[request.request_id] = answer
+        answer.add_done_callback(_seen)
+        self._under_way[request.request_id] = asked, answer
         self._requests.put_nowait(request)
         return answer
 
@@ -174,18 +198,31 @@ class _Stream:
         cause = None
         try:
             async for response in self._call:
-                answer = self._answers.pop(response.request_id, None)
-                if answer and not answer.done():
+                asked, answer = self._under_way.pop(response.request_id)
+                asked.exchange.settle(asked, response)
+                if not answer.done():
                     answer.set_result(response)
         except grpc.RpcError as failed:
             cause = from_rpc(failed, self._address)
         finally:
             self.ended = True
             self._requests.put_nowait(None)
-            for answer in self._answers.values():
+            for asked, answer in self._under_way.values():
+                asked.exchange.settle(asked, None)
                 if not answer.done():
                     answer.set_exception(lost(self._address, cause))
-            self._answers.clear()
+            self._under_way.clear()
+
+
+def _seen(answer: Answer) -> None:
+    """Marks a failure as seen: whoever gave up waiting for an answer need not hear that it failed."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+async def _abandon(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _each(timesteps: Timesteps) -> AsyncIterator[ArrayLike | Mapping[str, ArrayLike]]:

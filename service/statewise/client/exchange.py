@@ -1,7 +1,8 @@
 """One session's side of the protocol, without any I/O: shapes, dtypes and positions. Both clients talk through it.
 
-`ask` turns what the caller gives into a request and counts its timesteps; `answer` turns the response into arrays, or takes the
-timesteps back and raises. The server does the same on its side, so both agree on the position without asking.
+`ask` turns what the caller gives into a request and counts its timesteps; `settle` takes them as consumed, or back, when the response
+arrives, whether or not anybody still waits for it; `answer` turns the response into arrays, or raises. The server counts the same on
+its side, so both agree on the position without asking.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from google.protobuf.duration_pb2 import Duration
 from numpy.typing import ArrayLike, NDArray
 
 from statewise.client.failures import from_status
-from statewise.errors import Reason, StatewiseError, error
+from statewise.errors import Reason, StatewiseError, Unavailable, error
 from statewise.spec import Calendar, TensorSpec, Vocabulary
 from statewise.tensors import DTYPES, decode, encode
 from statewise.v1 import model_pb2, sequence_pb2
 
 Array = NDArray[Any]
 Outputs = Array | dict[str, Array]
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),  # a server whose machine vanished is noticed
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request under way: the timesteps that it counts for, and whether the answer loses its time axis."""
+    """A request under way: whose it is, the timesteps that it counts for, and whether the answer loses its time axis."""
 
+    exchange: Exchange
     timesteps: int
     single: bool
 
@@ -84,22 +93,23 @@ class Exchange:
             duration.FromNanoseconds(round(timeout_seconds * 1e9))
             request.timeout.CopyFrom(duration)
         self.tail += timesteps
-        return request, Asked(timesteps, single or last)
+        return request, Asked(self, timesteps, single or last)
+
+    def settle(self, asked: Asked, response: sequence_pb2.StepResponse | None) -> None:
+        """Notes the outcome of a step. `None`: it is not known; if it did run, the server will call the next one STALE."""
+        if response is None or response.HasField("error"):
+            self.tail -= asked.timesteps
+        else:
+            self.position = response.position
 
     def answer(self, asked: Asked, response: sequence_pb2.StepResponse) -> Outputs:
         """Returns the outputs of a step; raises what the server says went wrong."""
         if response.HasField("error"):
-            self.take_back(asked)
             raise from_status(response.error)
-        self.position = response.position
         outputs = {tensor.name: decode(tensor) for tensor in response.outputs}
         if asked.single:
             outputs = {name: array[0] for name, array in outputs.items()}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
-
-    def take_back(self, asked: Asked) -> None:
-        """Forgets a step that failed or whose outcome is not known; if it did run, the server will call the next one STALE."""
-        self.tail -= asked.timesteps
 
     def _arrays(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike]) -> dict[str, Array]:
         given = dict(extra)
@@ -133,8 +143,15 @@ def _cast(tensor: TensorSpec, value: ArrayLike) -> Array:
         one = list(tensor.shape)
         message = f"{tensor.name}: takes {one} for one timestep or {['timesteps', *one]} for several, not {list(array.shape)}"
         raise error(Reason.BAD_FIELD, message.replace("'", ""), field=tensor.name)
-    with np.errstate(over="ignore"):
+    if kinds == "iu" and array.size and not _fits(array, tensor.dtype):
+        raise error(Reason.BAD_FIELD, f"{tensor.name}: {array.max()} or {array.min()} is beyond {tensor.dtype}", field=tensor.name)
+    with np.errstate(over="ignore"):  # it becomes infinite, and the server refuses that by name
         return array.astype(tensor.dtype)
+
+
+def _fits(array: Array, dtype: str) -> bool:
+    limits = np.iinfo(dtype)
+    return limits.min <= int(array.min()) and int(array.max()) <= limits.max
 
 
 def read_model(message: model_pb2.Model) -> Model:
@@ -176,4 +193,9 @@ def open_request(model: str, version: int, session_id: str, idle_timeout_seconds
 def lost(address: str, cause: StatewiseError | None) -> StatewiseError:
     """Returns the error of a step whose stream ended before its answer."""
     message = f"the stream to {address} ended before the answer: the step may or may not have run"
-    return error(Reason.DRAINING, f"{message} ({cause})" if cause else message)
+    return Unavailable(f"{message} ({cause})" if cause else message)
+
+
+def closed(address: str) -> StatewiseError:
+    """Returns the error of a call on a client that was closed."""
+    return Unavailable(f"this client of {address} is closed")

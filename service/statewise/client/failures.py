@@ -33,6 +33,8 @@ def from_rpc(error: grpc.RpcError, address: str) -> StatewiseError:
         return from_status(status)
     if call.code() == grpc.StatusCode.UNAVAILABLE:
         return Unavailable(f"no Statewise server answers on {address}: {call.details()}")
+    if call.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable(f"the server on {address} has not answered in time")
     if call.code() == grpc.StatusCode.CANCELLED:
         return Unavailable(f"the stream to {address} has ended")
     return StatewiseError(f"{address}: {call.code().name}: {call.details()}")

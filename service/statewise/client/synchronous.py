@@ -7,14 +7,14 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Self
 
 import grpc
 from numpy.typing import ArrayLike
 
-from statewise.client.exchange import Asked, Exchange, Model, Outputs, lost, open_request
+from statewise.client.exchange import CHANNEL_OPTIONS, Asked, Exchange, Model, Outputs, closed, lost, open_request
 from statewise.client.failures import from_rpc
 from statewise.errors import StatewiseError
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
@@ -30,7 +30,8 @@ class Client:
 
     If the stream breaks, steps under way raise `Unavailable` and it is not known whether they ran; the next step opens a new
     stream. Sessions live on in the server, and since every step carries its position, none runs twice: if the lost one did run,
-    the next raises `OutOfOrder` with the position expected.
+    every later one raises `OutOfOrder` with the position expected, and the caller has to open another session. To resume exactly
+    where the stream broke is not possible yet.
 
     Args:
         address: `host:port`.
@@ -40,7 +41,8 @@ class Client:
     def __init__(self, address: str = "127.0.0.1:8001", *, timeout_seconds: float = 30.0) -> None:
         self.address = address
         self._timeout_seconds = timeout_seconds
-        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._closed = False
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -67,6 +69,7 @@ class Client:
             ModelUnknown, AlreadyOpen, Overloaded, InvalidInput, Unavailable: nothing was opened.
         """
         request = open_request(model, version, session_id, idle_timeout_seconds)
+        self._refuse_closed()
         try:
             opened = self._stub.OpenSession(request, timeout=self._timeout_seconds)
         except grpc.RpcError as failed:
@@ -76,12 +79,14 @@ class Client:
     def close(self) -> None:
         """Ends the connection. Sessions that were not closed live on in the server until they are idle for too long."""
         with self._lock:
-            if self._stream:
-                self._stream.close()
-                self._stream = None
+            self._closed = True
+            stream, self._stream = self._stream, None
+        if stream:
+            stream.close()
         self._channel.close()
 
     def _close_session(self, session_id: str) -> bool:
+        self._refuse_closed()
         request = sequence_pb2.CloseSessionRequest(session_id=session_id)
         try:
             return bool(self._stub.CloseSession(request, timeout=self._timeout_seconds).closed)
@@ -92,20 +97,16 @@ class Client:
         self, exchange: Exchange, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
     ) -> tuple[Asked, Answer]:
         with self._lock:  # the order of positions must be the order on the stream
-            request, asked = exchange.ask(next(self._numbers), x, extra, last, timeout_seconds)
+            self._refuse_closed()
             if self._stream is None or self._stream.ended:
                 self._stream = _Stream(self._stub, self.address)
-            return asked, self._stream.send(request)
+            with self._stream.lock:
+                request, asked = exchange.ask(next(self._numbers), x, extra, last, timeout_seconds)
+                return asked, self._stream.send(request, asked)
 
-    def _finish(self, exchange: Exchange, asked: Asked, answer: Answer) -> Outputs:
-        try:
-            response = answer.result()
-        except StatewiseError:
-            with self._lock:
-                exchange.take_back(asked)
-            raise
-        with self._lock:
-            return exchange.answer(asked, response)
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise closed(self.address)
 
 
 class Session:
@@ -163,22 +164,34 @@ class Session:
             OutOfOrder, NonFiniteState, Overloaded, StepExpired, EngineFailed: the session has not advanced.
             Unavailable: the stream broke; whether the step ran is not known.
         """
-        return self._client._finish(self._exchange, *self._client._send(self._exchange, x, inputs, last, timeout_seconds))
+        asked, answer = self._client._send(self._exchange, x, inputs, last, timeout_seconds)
+        return self._exchange.answer(asked, answer.result())
 
     def steps(self, timesteps: Iterable[ArrayLike | Mapping[str, ArrayLike]], *, window: int = WINDOW) -> Iterator[Outputs]:
-        """Steps through an iterable and yields each output, with up to `window` steps under way at a time.
+        """Steps through an iterable and yields each output, in order, with up to `window` steps under way at a time.
 
         Args:
             timesteps: what `step` takes as `x`, or mappings of input name → value where the model has several inputs.
+            window: 1 for values that come as they happen: each output is then yielded before the next value is asked for.
+
+        Raises:
+            StatewiseError: as `step`; the steps sent behind the one that failed have not run.
         """
         under_way: deque[tuple[Asked, Answer]] = deque()
-        for item in timesteps:
-            x, extra = (None, item) if isinstance(item, Mapping) else (item, {})
-            under_way.append(self._client._send(self._exchange, x, extra, False, None))
-            if len(under_way) >= window:
-                yield self._client._finish(self._exchange, *under_way.popleft())
-        while under_way:
-            yield self._client._finish(self._exchange, *under_way.popleft())
+        try:
+            for item in timesteps:
+                x, extra = (None, item) if isinstance(item, Mapping) else (item, {})
+                under_way.append(self._client._send(self._exchange, x, extra, False, None))
+                while under_way and (len(under_way) >= window or under_way[0][1].done()):
+                    yield self._answered(under_way)
+            while under_way:
+                yield self._answered(under_way)
+        finally:
+            wait([answer for _, answer in under_way])  # so that the position is known when the caller goes on
+
+    def _answered(self, under_way: deque[tuple[Asked, Answer]]) -> Outputs:
+        asked, answer = under_way.popleft()
+        return self._exchange.answer(asked, answer.result())
 
     def close(self) -> bool:
         """Ends the session and frees its state; returns whether this call ended it. May be called again."""
@@ -186,26 +199,30 @@ class Session:
 
 
 class _Stream:
-    """A bidirectional call: a queue of requests, and a thread that hands each response to the future of its request."""
+    """A bidirectional call: a queue of requests, and a thread that settles each response and hands it to who waits.
+
+    `lock` guards `ended`, the steps under way and their sessions' positions.
+    """
 
     def __init__(self, stub: sequence_pb2_grpc.SequenceServiceStub, address: str) -> None:
         self.ended = False
         self._address = address
         self._requests: queue.SimpleQueue[sequence_pb2.StepRequest | None] = queue.SimpleQueue()
-        self._answers: dict[int, Answer] = {}
-        self._lock = threading.Lock()
+        self._under_way: dict[int, tuple[Asked, Answer]] = {}
+        self.lock = threading.Lock()
         self._call = stub.Step(iter(self._requests.get, None))
         self._reader = threading.Thread(target=self._read, name="statewise-stream", daemon=True)
         self._reader.start()
 
-    def send(self, request: sequence_pb2.StepRequest) -> Answer:
+    def send(self, request: sequence_pb2.StepRequest, asked: Asked) -> Answer:
+        """Sends a step; the caller holds `lock`."""
         answer: Answer = Future()
-        with self._lock:
-            if self.ended:
-                answer.set_exception(lost(self._address, None))
-                return answer
-            self._answers[request.request_id] = answer
-        self._requests.put(request)
+        if self.ended:
+            asked.exchange.settle(asked, None)
+            answer.set_exception(lost(self._address, None))
+        else:
+            self._under_way[request.request_id] = asked, answer
+            self._requests.put(request)
         return answer
 
     def close(self) -> None:
@@ -217,13 +234,21 @@ class _Stream:
         cause = None
         try:
             for response in self._call:
-                if answer := self._answers.pop(response.request_id, None):
-                    answer.set_result(response)
+                with self.lock:
+                    asked, answer = self._under_way.pop(response.request_id)
+                    asked.exchange.settle(asked, response)
+                answer.set_result(response)
         except grpc.RpcError as failed:
             cause = from_rpc(failed, self._address)
-        with self._lock:
-            self.ended = True
+        finally:
+            self._end(lost(self._address, cause))
+
+    def _end(self, problem: StatewiseError) -> None:
+        with self.lock:
+            left = list(self._under_way.values())
+            for asked, _ in left:
+                asked.exchange.settle(asked, None)
+            self.ended = True  # last: whoever sees it finds the positions settled
         self._requests.put(None)
-        for answer in self._answers.values():
-            answer.set_exception(lost(self._address, cause))
-        self._answers.clear()
+        for _, answer in left:
+            answer.set_exception(problem)
