@@ -1,0 +1,181 @@
+"""Learns to classify sequences: one label each, readable at every timestep.
+
+labelled sequences → test and validation drawn by seed → scales of the training part → packed batches of whole sequences → `fit` →
+accuracy at the last timestep and confusion matrix → files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from statewise_models.config import NetworkConfig
+from statewise_models.data.labelled import Labelled, split_labelled
+from statewise_models.data.policy import InvalidData
+from statewise_models.network import Network
+from statewise_models.training.files import replace_bytes
+from statewise_models.training.history import Judgement
+from statewise_models.training.lanes import VOID, Window
+from statewise_models.training.loop import Observer, fit
+from statewise_models.training.progress import Bar
+from statewise_models.training.scaling import check_missing, features
+from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.trained import Trained
+
+EVALUATION_FILE = "evaluation.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batches:
+    """Whole sequences in batches; iterate for ragged windows, in the order of the sequences or, if `shuffled`, at random.
+
+    Attributes:
+        data: the sequences.
+        calendar: whether the network takes `time`.
+        size: sequences of a batch.
+    """
+
+    data: Labelled
+    calendar: bool
+    size: int
+    shuffled: bool = False
+
+    def __len__(self) -> int:
+        return -(-len(self.data.sequences) // self.size)
+
+    def __iter__(self) -> Iterator[Window]:
+        count = len(self.data.sequences)
+        order = torch.randperm(count) if self.shuffled else torch.arange(count)
+        for begin in range(0, count, self.size):
+            yield self._window(order[begin : begin + self.size].tolist())
+
+    def _window(self, chosen: list[int]) -> Window:
+        sequences = [self.data.sequences[number] for number in chosen]
+        inputs = {"x": pad_sequence([torch.from_numpy(sequence.x) for sequence in sequences])}
+        if self.calendar:
+            inputs["time"] = pad_sequence([torch.from_numpy(sequence.time) for sequence in sequences])
+        goals = pad_sequence([torch.full((len(s.x),), s.label) for s in sequences], padding_value=VOID)
+        lengths = torch.tensor([len(sequence.x) for sequence in sequences])
+        return Window(inputs, goals, torch.ones(len(chosen), dtype=torch.bool), lengths)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassifyLesson:
+    """Cross-entropy at every timestep, later ones weighing more; judged by the errors at the last timestep."""
+
+    training: Batches
+    validation: Batches
+
+    @property
+    def windows_an_epoch(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.training)
+
+    def windows(self) -> Iterable[Window]:
+        """Returns the batches, in an order of torch's generator."""
+        return self.training
+
+    def loss(self, values: Tensor, window: Window) -> Tensor:
+        """Returns the mean over sequences of the cross-entropy (nats), a timestep's weight growing linearly to the last."""
+        each = cross_entropy(values.flatten(0, 1), window.goals.flatten(), reduction="none", ignore_index=VOID)
+        assert window.lengths is not None
+        lengths = window.lengths.to(values.device)
+        weight = torch.arange(1, len(values) + 1, device=values.device)[:, None].expand(-1, len(lengths)).to(values.dtype)
+        total = lengths * (lengths + 1) / 2
+        return (each.view_as(window.goals) * weight / total).sum() / len(lengths)
+
+    @torch.no_grad()
+    def judge(self, network: Network) -> Judgement:
+        """Ranks by accuracy, then by loss."""
+        losses, right = [], 0
+        for window, values in _walk(network, self.validation):
+            losses.append(self.loss(values, window) * len(window.fresh))
+            right += int((_last(values, window).argmax(-1) == window.goals[0]).sum())
+        count = len(self.validation.data.sequences)
+        loss = torch.stack(losses).sum().item() / count
+        return Judgement(loss, (-right / count, loss), {"validation_accuracy": right / count})
+
+
+def train_classify(
+    data: Labelled,
+    settings: TrainingSettings,
+    *,
+    output: Path | None = None,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> Trained:
+    """Trains a network to tell labels apart; arguments and errors as `train_forecast`.
+
+    `metrics[split]` holds `accuracy` (at the last timestep), `majority` (the accuracy of always saying the most frequent label of
+    the training part), `count`, and `confusion`, counts `[true label][predicted label]`; `metrics["labels"]` names them.
+    """
+    check_missing(data.inputs, [sequence.x for sequence in data.sequences], settings)
+    rest, test = split_labelled(data, settings.test, settings.seed)
+    training, validation = split_labelled(rest, settings.validation / (1 - settings.test), settings.seed)
+    config = configure(training, settings)
+    batches = {"training": training, "validation": validation} | ({"test": test} if test.sequences else {})
+    made = {name: Batches(part, bool(config.calendar), settings.lanes, name == "training") for name, part in batches.items()}
+    lesson = ClassifyLesson(made.pop("training"), made["validation"])
+    with Bar.unless(observer, f"classify {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
+        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher)
+    frequent = int(np.bincount([sequence.label for sequence in training.sequences]).argmax())
+    metrics = {"labels": list(data.labels)} | {split: _evaluate(network, part, frequent) for split, part in made.items()}
+    trained = Trained(network, history, sum(epoch.seconds for epoch in history), metrics)
+    if output:
+        _write(output, trained)
+    return trained
+
+
+def configure(training: Labelled, settings: TrainingSettings) -> NetworkConfig:
+    """Returns the network for labelled sequences: their columns with the scales of the training part."""
+    if not training.sequences:
+        raise InvalidData("no sequence is left for training: smaller shares for validation and test would leave some")
+    columns = features(training.inputs, [sequence.x for sequence in training.sequences], settings)
+    return settings.network("classify", training.step_seconds, features=columns, labels=training.labels)
+
+
+def _walk(network: Network, batches: Batches) -> Iterator[tuple[Window, Tensor]]:
+    """Yields each batch and the head's values for it."""
+    for window in batches:
+        window = window.to(network.head.weight.device)
+        values, _ = network(window.inputs, network.initial(len(window.fresh)), window.lengths)
+        yield window, values
+
+
+def _last(values: Tensor, window: Window) -> Tensor:
+    """Returns the values of each sequence's last timestep, `[lanes, labels]`."""
+    assert window.lengths is not None
+    return values[window.lengths - 1, torch.arange(len(window.lengths))]
+
+
+@torch.no_grad()
+def _evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, Any]:
+    labels = len(batches.data.labels)
+    confusion = np.zeros((labels, labels), np.int64)
+    for window, values in _walk(network, batches):
+        np.add.at(confusion, (window.goals[0].numpy(), _last(values, window).argmax(-1).numpy()), 1)
+    count = int(confusion.sum())
+    return {
+        "accuracy": float(np.trace(confusion)) / count,
+        "majority": float(confusion[frequent].sum()) / count,
+        "count": count,
+        "confusion": confusion.tolist(),
+    }
+
+
+def _write(output: Path, trained: Trained) -> None:
+    from statewise_models.plots import plot_confusion, plot_losses
+
+    replace_bytes(output / EVALUATION_FILE, (json.dumps(trained.metrics, indent=2) + "\n").encode())
+    plot_losses(trained.history, output / "loss.png", "cross-entropy (nats)")
+    split = "test" if "test" in trained.metrics else "validation"
+    plot_confusion(trained.metrics[split]["confusion"], trained.metrics["labels"], output / "confusion.png")
