@@ -41,6 +41,11 @@ DAY, WEEK = 48, 336
 WARM_UP = 2 * WEEK
 READY_SECONDS = 60
 
+NEXT = f"""\
+  statewise serve --repository {HOME}/repository          serve these models; then, in another terminal,
+  statewise stream demand-gru --data {DATA}   stream a file through the server
+  statewise train forecast --help                         train on your own CSV
+"""
 Floats = NDArray[np.float32]
 console = Console()
 
@@ -122,7 +127,7 @@ async def _stream(address: str, trained: Trained, cell: str, series: Series) -> 
         async def stream(day: int, begin: int) -> None:
             for step in range(DAY):
                 now = begin - 1 + step
-                forecast[day, step] = (await sessions[day].step(series.x[now], time=series.time[now]))[0]
+                forecast[day, step] = np.ravel(await sessions[day].step(series.x[now], time=series.time[now]))[0]
 
         await asyncio.gather(*(warm_up(*day) for day in enumerate(_days(series))))
         started = time.perf_counter()
@@ -150,13 +155,25 @@ def _report(series: Series, outcomes: list[Outcome]) -> None:
     indices = np.array([np.arange(begin, begin + DAY) for begin in _days(series)])
     truth = demand[indices]
     baselines = {"persistence": demand[indices - 1], "weekly naive": demand[indices - WEEK]}
-    table = RichTable(title=f"One half-hour ahead, {truth.size:,} half-hours of the last quarter, streamed through the server")
-    for column in ("model", "parameters", "training s", "RMSE MW", "MAPE %", "streamed − offline, MW", "steps/s"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    table = RichTable(title=f"One half-hour ahead, {truth.size:,} half-hours of the last quarter, streamed")
+    for column in (
+        "model",
+        "para-\nmeters",
+        "training\nseconds",
+        "RMSE\nMW",
+        "MAPE\n%",
+        "streamed −\noffline, MW",
+        "steps\n/second",
+    ):
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for outcome in outcomes:
-        parameters = sum(weight.numel() for weight in outcome.trained.network.parameters())
         apart = np.abs(outcome.forecast - outcome.offline).max()
-        cells = (f"{parameters:,}", f"{outcome.trained.seconds:.1f}", *_errors(outcome.forecast, truth), f"{apart:.4f}")
+        cells = (
+            f"{outcome.trained.parameters:,}",
+            f"{outcome.trained.seconds:.1f}",
+            *_errors(outcome.forecast, truth),
+            f"{apart:.4f}",
+        )
         table.add_row(outcome.cell, *cells, f"{outcome.steps_per_second:,.0f}")
     table.add_section()
     for name, naive in baselines.items():
@@ -164,12 +181,8 @@ def _report(series: Series, outcomes: list[Outcome]) -> None:
     console.print(table)
     _plot(series, indices, truth, outcomes, baselines)
     console.print(f"Plots    {HOME}/demo.png, and for each cell {HOME}/training/CELL/")
-    console.print("\n[bold]Try next[/]")
-    console.print(f"  .venv/bin/statewise serve --repository {HOME}/repository        # then, in another terminal:")
-    console.print(f"  .venv/bin/statewise stream demand-gru --data {DATA}")
-    options = "--target demand --time time --calendar 48,336 --difference --cell gru --model mine"
-    console.print(f"  .venv/bin/statewise train forecast {DATA} {options}")
-    console.print("  .venv/bin/statewise train forecast --help                       # and with your own CSV")
+    console.print("\n[bold]Try next[/] (after: source .venv/bin/activate)")
+    console.print(NEXT, highlight=False, soft_wrap=True)
 
 
 def _errors(forecast: NDArray[np.floating], truth: NDArray[np.float64]) -> tuple[str, str]:
