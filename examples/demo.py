@@ -127,7 +127,7 @@ async def _stream(address: str, trained: Trained, cell: str, series: Series) -> 
         async def stream(day: int, begin: int) -> None:
             for step in range(DAY):
                 now = begin - 1 + step
-                forecast[day, step] = np.ravel(await sessions[day].step(series.x[now], time=series.time[now]))[0]
+                forecast[day, step] = (await sessions[day].step(series.x[now], time=series.time[now]))[0]
 
         await asyncio.gather(*(warm_up(*day) for day in enumerate(_days(series))))
         started = time.perf_counter()

@@ -22,7 +22,8 @@ from statewise.tensors import DTYPES, decode, encode
 from statewise.v1 import model_pb2, sequence_pb2
 
 Array = NDArray[Any]
-Outputs = Array | dict[str, Array]
+Outputs = Any
+"""An array where the model has one output, a dict of arrays by name where it has several: the caller knows the model."""
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
