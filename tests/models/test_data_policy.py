@@ -49,11 +49,12 @@ def test_disorder_is_refused_with_its_lines(read, rows, fault):
 
 def test_split_begins_a_new_series_after_each_gap(read):
     """Nothing is invented: state is reset where time jumps."""
-    assert loads(read(GAPPY, gaps="split")) == {
+    assert loads(read([*GAPPY, ("b", 10, 100)], gaps="split")) == {
         "a": [(1, 10), (2, 20)],
         "a/2": [(5, 50)],
         "a/3": [(7, 70)],
         "b": [(7, 70), (8, 80)],
+        "b/2": [(10, 100)],
     }
 
 
@@ -119,6 +120,13 @@ def test_the_timestep_is_the_most_common_difference(read):
     clock = ("10:00", "10:30", "11:00", "15:00", "15:30")
     with pytest.raises(InvalidData, match=r"timesteps are missing \(7 of 1800 s\) before: line 5 "):
         read([("a", f"2020-01-01T{time}", 1) for time in clock])
+
+
+def test_neither_duplicates_nor_other_series_tell_the_timestep(read):
+    """Only how a series advances does: here by minutes, among many rows of one minute and series that begin days apart."""
+    again = [("a", f"2020-01-01T10:0{minute}", 1) for minute in (0, 0, 0, 0, 1)]
+    apart = [(name, f"2020-01-0{day}T10:00", 1) for day, name in enumerate("bcdefgh", start=2)]
+    assert read(again + apart, duplicates="first").step_seconds == 60.0
 
 
 distinct_rows = st.lists(

@@ -110,7 +110,7 @@ def test_columns_asked_for_must_make_sense(tmp_path):
 
 def test_what_a_csv_may_look_like(tmp_path):
     """A byte order mark, spaces after commas, CRLF, quotes, empty rows at the end and other columns do not matter."""
-    content = '\ufeffnote, load\r\n"a, b", 1\r\n, "2"\r\nNA,3e0 \r\n,\r\n\r\n'
+    content = '\ufeffload, note\r\n 1, "a, b"\r\n"2",\r\n3e0 , NA\r\n,\r\n\r\n'
     (tmp_path / "a.csv").write_bytes(content.encode())
     (series,) = read_table(tmp_path / "a.csv", targets=["load"]).series
     np.testing.assert_array_equal(series.x, [[1.0], [2.0], [3.0]])
