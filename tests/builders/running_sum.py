@@ -50,7 +50,7 @@ class RunningSum:
         self.sessions: dict[str, _Session] = {}
         self.ran = 0
         self.admitted = 0
-        self.changed = asyncio.Condition()
+        self.changed = asyncio.Event()
         self._held = False
 
     def hold(self) -> None:
@@ -65,10 +65,17 @@ class RunningSum:
 
     async def until(self, admitted: int) -> None:
         """Returns once that many steps were admitted."""
-        async with self.changed:
-            await self.changed.wait_for(lambda: self.admitted >= admitted)
+        while self.admitted < admitted:
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def given_up(self) -> None:
+        """Returns once every pending step was cancelled; only while steps are held."""
+        pending = [answer for session in self.sessions.values() for _, _, answer in session.queue]
+        await asyncio.wait(pending)
 
     async def open(self, model: str, version: int, session_id: str, idle_timeout_seconds: float | None) -> Opened:
+        """Opens a session of one of `SPECS`."""
         if model not in SPECS:
             raise error(Reason.MODEL_UNKNOWN, f"no model {model!r}")
         name = session_id or secrets.token_hex(4)
@@ -78,13 +85,15 @@ class RunningSum:
         return Opened(name, model, version or 3, SPECS[model], 0, idle_timeout_seconds or 600.0)
 
     async def close(self, session_id: str) -> Closed:
+        """Ends a session."""
         session = self.sessions.pop(session_id, None)
         return Closed(session is not None, session.position if session else 0)
 
     def submit(self, step: Step) -> asyncio.Future[Reply]:
+        """Admits a step by its position, and runs it unless held."""
         session = self._find(step.session_id)
         timesteps = check_inputs(session.spec, step.inputs, 1000)
-        first = next(iter(step.inputs.values()))
+        first = step.inputs[session.spec.inputs[0].name]
         if np.ravel(first)[0] == BUG:
             raise RuntimeError("a bug of the server's own")
         if step.position is not None and step.position != session.tail:
@@ -94,21 +103,19 @@ class RunningSum:
         session.tail += timesteps
         session.queue.append((step, timesteps, answer))
         self.admitted += 1
-        asyncio.ensure_future(self._tell())
+        self.changed.set()
         if not self._held:
             self._run(session)
         return answer
 
     def position(self, session_id: str) -> int:
+        """Returns how many timesteps a session has consumed."""
         return self.sessions[session_id].position if session_id in self.sessions else 0
 
     def only_input(self, session_id: str) -> str | None:
+        """Returns the only input of a session's model, if there is one only."""
         session = self.sessions.get(session_id)
         return session.spec.inputs[0].name if session and len(session.spec.inputs) == 1 else None
-
-    async def _tell(self) -> None:
-        async with self.changed:
-            self.changed.notify_all()
 
     def _find(self, session_id: str) -> _Session:
         if session_id not in self.sessions:
@@ -118,7 +125,7 @@ class RunningSum:
     def _run(self, session: _Session) -> None:
         failed = False
         for step, timesteps, answer in session.queue:
-            values = np.asarray(next(iter(step.inputs.values())), np.float32).reshape(timesteps, -1)
+            values = np.asarray(step.inputs[session.spec.inputs[0].name], np.float32).reshape(timesteps, -1)
             if failed or values[0, 0] == FATAL or answer.cancelled():
                 reason = Reason.BEHIND_FAILED if failed else Reason.NON_FINITE_STATE
                 session.tail -= timesteps
@@ -172,6 +179,7 @@ class Apart:
     address: str
     serving: Serving
     loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
 
     def call(self, function, *arguments):
         """Calls a function, or runs a coroutine function, on the server's loop, and returns what it returns."""
@@ -191,11 +199,9 @@ def serving_apart() -> Iterator[Apart]:
 
     async def run() -> None:
         async with serving() as served:
-            stop = asyncio.Event()
-            ready.append(Apart(served.address, served, asyncio.get_running_loop()))
-            ready[0].stop = stop
+            ready.append(Apart(served.address, served, asyncio.get_running_loop(), asyncio.Event()))
             started.set()
-            await stop.wait()
+            await ready[0].stop.wait()
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from builders.running_sum import SPECS
 
+from builders.running_sum import SPECS
 from statewise.client.exchange import Exchange
 from statewise.conversation import Opened
 from statewise.errors import InvalidInput

@@ -1,8 +1,8 @@
 """One session's side of the protocol, without any I/O: shapes, dtypes and positions. Both clients talk through it.
 
 `ask` turns what the caller gives into a request and counts its timesteps; `settle` takes them as consumed, or back, when the
-response arrives, whether or not anybody still waits for it; `answer` turns the response into arrays, or raises. The server counts the
-same on its side, so both agree on the position without asking.
+response arrives, whether or not anybody still waits for it; `answer` turns the response into arrays, or raises. The server counts
+the same on its side, so both agree on the position without asking.
 """
 
 from __future__ import annotations

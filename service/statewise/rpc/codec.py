@@ -10,6 +10,9 @@ from statewise.spec import ModelSpec, TensorSpec
 from statewise.tensors import DATA_TYPES, decode, encode
 from statewise.v1 import model_pb2, sequence_pb2
 
+UNNAMED = "(a tensor without a name)"
+"""No model has an input of that name, so the step is refused, after it is known whether the session exists."""
+
 _MISSING = {"refuse": model_pb2.MISSING_REFUSE, "mask": model_pb2.MISSING_MASK}
 
 
@@ -21,9 +24,7 @@ def step(request: sequence_pb2.StepRequest, only_input: str | None) -> Step:
     """
     inputs = {}
     for tensor in request.inputs:
-        name = tensor.name or only_input
-        if name is None:
-            raise error(Reason.BAD_FIELD, "inputs: a tensor without a name, but the model has several inputs", field="inputs")
+        name = tensor.name or only_input or UNNAMED
         if name in inputs:
             raise error(Reason.BAD_FIELD, f"inputs: {name!r} is there twice", field="inputs")
         inputs[name] = decode(tensor)

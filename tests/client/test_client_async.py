@@ -1,0 +1,162 @@
+"""`AsyncClient` against a real server on the same loop: the same promises as the blocking client, with `await`."""
+
+import asyncio
+import logging
+
+import pytest
+
+from builders.running_sum import FATAL
+from statewise.client import AsyncClient
+from statewise.errors import InvalidInput, ModelUnknown, NonFiniteState, SessionGone, Unavailable
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_logged(caplog):
+    """Asyncio logs futures whose failure nobody saw and tasks destroyed while pending; there are none."""
+    yield
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_steps_of_one_and_of_many_timesteps(served):
+    """X [features] gives [outputs]; x [timesteps, features] gives [timesteps, outputs]."""
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        assert (await session.step([1, 2])).tolist() == [1, 2]
+        assert (await session.step([[1, 0], [1, 0]])).tolist() == [[2, 2], [3, 2]]
+        assert session.position == 3
+        assert repr(session).endswith("of sum@3 at 3>")
+
+
+async def test_many_sessions_at_once_do_not_mix(served):
+    """100 sessions stepped concurrently over one stream each sum what is their own."""
+    async with AsyncClient(served.address) as client:
+
+        async def run(number):
+            async with await client.open_session("sum") as session:
+                return [(await session.step([number, 1])).tolist() for _ in range(5)][-1]
+
+        assert await asyncio.gather(*map(run, range(100))) == [[5 * number, 5] for number in range(100)]
+
+
+async def test_steps_of_one_session_started_at_once_run_in_order(served):
+    """gather() over one session's steps is a pipeline: positions are given in the order of the calls."""
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        outputs = await asyncio.gather(*(session.step([1, 0]) for _ in range(50)))
+        assert [y[0] for y in outputs] == list(range(1, 51))
+
+
+@pytest.mark.parametrize("window", [1, 16])
+async def test_steps_takes_plain_and_asynchronous_iterables(served, window):
+    """Both give every output in order."""
+
+    async def numbers():
+        for number in range(40):
+            yield [1, number]
+
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        plain = [y[0] async for y in session.steps(([1, number] for number in range(40)), window=window)]
+        live = [y[0] async for y in session.steps(numbers(), window=window)]
+        assert plain + live == list(range(1, 81))
+
+
+async def test_a_live_source_hears_each_output_before_it_gives_the_next_value(served):
+    """Outputs do not wait until the window is full."""
+    heard = asyncio.Queue()
+
+    async def sensor():
+        for number in range(5):
+            yield [1, 0]
+            assert await asyncio.wait_for(heard.get(), 30) == number + 1
+
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        async for y in session.steps(sensor()):
+            heard.put_nowait(y[0])
+
+
+@pytest.mark.parametrize("bad", [[float("nan"), 0], [FATAL, 0]])
+async def test_a_failed_step_inside_a_pipeline_leaves_a_session_that_goes_on(served, bad):
+    """The steps behind the failed one did not run, and the session steps on from there."""
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        heard = []
+
+        async def listen():
+            async for y in session.steps([1, 0] if number != 5 else bad for number in range(30)):
+                heard.append(y)  # noqa: PERF401 (what was heard before the failure counts)
+
+        with pytest.raises((InvalidInput, NonFiniteState)):
+            await listen()
+        assert len(heard) == session.position == 5
+        assert (await session.step([1, 0])).tolist() == [6, 0]
+
+
+async def test_a_cancelled_wait_gives_up_the_answer_and_not_the_session(served):
+    """The cancelled step runs all the same; the next one comes after it."""
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        served.batcher.hold()
+        waiting = asyncio.create_task(session.step([1, 1]))
+        await served.batcher.until(1)
+        waiting.cancel()
+        following = asyncio.create_task(session.step([1, 1]))
+        await served.batcher.until(2)
+        served.batcher.release()
+        assert (await following).tolist() == [2, 2]
+        assert waiting.cancelled()
+        assert session.position == 2
+
+
+async def test_a_broken_stream_fails_what_was_under_way_and_the_next_step_opens_another(served):
+    """The session lives on the server; a step that was dropped there may be sent again."""
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        await session.step([1, 1])
+        served.batcher.hold()
+        waiting = asyncio.create_task(session.step([1, 1]))
+        await served.batcher.until(2)
+        client._stream._call.cancel()
+        with pytest.raises(Unavailable, match="ended before the answer"):
+            await waiting
+        await served.batcher.given_up()
+        served.batcher.release()
+        assert (await session.step([1, 1])).tolist() == [2, 2]
+
+
+async def test_errors_have_their_classes(served):
+    """Unary calls and steps raise the same classes as the blocking client."""
+    async with AsyncClient(served.address) as client:
+        with pytest.raises(ModelUnknown):
+            await client.open_session("nope")
+        session = await client.open_session("sum")
+        assert await session.close() is True
+        assert await session.close() is False
+        with pytest.raises(SessionGone):
+            await session.step([1, 1])
+
+
+async def test_no_server_is_told_with_its_address():
+    """Connection refused is `Unavailable` and names where."""
+    async with AsyncClient("127.0.0.1:1") as client:
+        with pytest.raises(Unavailable, match=r"no Statewise server answers on 127\.0\.0\.1:1"):
+            await client.open_session("sum")
+
+
+async def test_a_closed_client_says_so_and_fails_what_was_under_way(served):
+    """Nobody waits for ever for an answer that cannot come."""
+    client = AsyncClient(served.address)
+    session = await client.open_session("sum")
+    served.batcher.hold()
+    waiting = asyncio.create_task(session.step([1, 1]))
+    await served.batcher.until(1)
+    await client.close()
+    with pytest.raises(Unavailable):
+        await waiting
+    with pytest.raises(Unavailable, match="closed"):
+        await session.step([1, 1])
+    await client.close()
+
+
+async def test_a_closed_client_leaves_no_task(served):
+    """Its reader and its senders are gone when close returns."""
+    before = asyncio.all_tasks()
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        async for _ in session.steps([[1, 1]] * 30, window=4):
+            break
+    left = {task for task in asyncio.all_tasks() - before if "client" in str(task.get_coro().__qualname__).lower()}
+    assert not left

@@ -1,0 +1,276 @@
+"""`Client` against a real server with the real servicer; the batcher sums, so every answer can be computed by hand."""
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+
+import numpy as np
+import pytest
+
+from builders.running_sum import BUG, FATAL
+from statewise.client import Client, Session
+from statewise.errors import (
+    AlreadyOpen,
+    EngineFailed,
+    InvalidInput,
+    ModelUnknown,
+    NonFiniteState,
+    OutOfOrder,
+    Reason,
+    SessionGone,
+    Unavailable,
+)
+
+
+def test_one_timestep_has_no_time_axis_and_several_have_one(apart):
+    """X [features] gives [outputs]; x [timesteps, features] gives [timesteps, outputs]; the state goes on between."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        assert session.step([1, 2]).tolist() == [1, 2]
+        assert session.step([[1, 0], [1, 0]]).tolist() == [[2, 2], [3, 2]]
+        assert session.step(np.ones((3, 2)), last=True).tolist() == [6, 5]
+        assert session.position == 6
+
+
+def test_a_session_tells_what_it_is_pinned_to(apart):
+    """Name, version, inputs and outputs are known after open, without another call."""
+    with Client(apart.address) as client, client.open_session("sum", version=8, session_id="mine") as session:
+        assert (session.id, session.model.name, session.model.version) == ("mine", "sum", 8)
+        assert session.model.inputs[0].features == ("left", "right")
+        assert repr(session) == "<Session mine of sum@8 at 0>"
+
+
+def test_several_inputs_go_by_name_and_several_outputs_come_by_name(apart):
+    """Extra inputs are keywords; a model with more than one output answers with a dict."""
+    with Client(apart.address) as client, client.open_session("clocked") as session:
+        one = session.step([1, 2], time=7)
+        many = session.step([[1, 2], [1, 2]], time=[8, 9])
+        assert (one["total"].tolist(), one["clock"].tolist()) == ([1, 2], 7)
+        assert (many["total"].tolist(), many["clock"].tolist()) == ([[2, 4], [3, 6]], [8, 9])
+
+
+def test_a_scalar_input_takes_a_number_or_a_list(apart):
+    """A token is one timestep, a list of tokens several."""
+    with Client(apart.address) as client, client.open_session("tokens") as session:
+        assert session.step(5).tolist() == [5]
+        assert session.step([1, 2]).tolist() == [[6], [8]]
+
+
+def test_sessions_do_not_mix(apart):
+    """Each session of a shared stream sums what is its own."""
+    with Client(apart.address) as client:
+        sessions = [client.open_session("sum") for _ in range(10)]
+        for _ in range(3):
+            for number, session in enumerate(sessions):
+                session.step([number, 1])
+        assert [session.step([0, 0]).tolist() for session in sessions] == [[3 * number, 3] for number in range(10)]
+
+
+def test_one_client_serves_many_threads(apart):
+    """Sessions stepped from 8 threads at once give what each gives alone."""
+    with Client(apart.address) as client, ThreadPoolExecutor(8) as pool:
+
+        def run(number):
+            with client.open_session("sum") as session:
+                return [session.step([number, 1]).tolist() for _ in range(20)][-1]
+
+        assert list(pool.map(run, range(8))) == [[20 * number, 20] for number in range(8)]
+
+
+def test_one_session_may_be_stepped_by_several_threads(apart):
+    """Positions are given out in the order of sending, so no step is refused and none is lost."""
+    with Client(apart.address) as client, client.open_session("sum") as session, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: session.step([1, 1]), range(100)))
+        assert session.position == 100
+        assert session.step([0, 0]).tolist() == [100, 100]
+
+
+@pytest.mark.parametrize("window", [1, 3, 16])
+def test_steps_yields_every_output_in_order(apart, window):
+    """A generator of timesteps gives as many outputs, however many are under way."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        outputs = [y.tolist() for y in session.steps(([1, number] for number in range(40)), window=window)]
+        assert outputs == [[number + 1, number * (number + 1) / 2] for number in range(40)]
+        assert session.position == 40
+
+
+def test_steps_with_window_1_answers_each_value_before_it_asks_for_the_next(apart):
+    """A live source is not read ahead: an output is there before the next value exists."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        heard = []
+
+        def sensor():
+            for number in range(5):
+                assert len(heard) == number
+                yield [1, 1]
+
+        for y in session.steps(sensor(), window=1):
+            heard.append(y)  # noqa: PERF402 (the sensor watches it grow)
+        assert len(heard) == 5
+
+
+def test_steps_takes_mappings_for_several_inputs(apart):
+    """Models with several inputs are stepped by mappings of name to value."""
+    with Client(apart.address) as client, client.open_session("clocked") as session:
+        assert [y["clock"].tolist() for y in session.steps({"x": [1, 1], "time": time} for time in range(3))] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("bad", [[float("nan"), 0], [FATAL, 0]])
+def test_a_failed_step_inside_a_pipeline_leaves_a_session_that_goes_on(apart, bad):
+    """The steps behind the failed one did not run, the position is known at once, and the session steps on from there."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        heard = []
+        with pytest.raises((InvalidInput, NonFiniteState)):
+            heard.extend(session.steps([1, 0] if number != 5 else bad for number in range(30)))
+        assert len(heard) == session.position == 5
+        assert session.step([1, 0]).tolist() == [6, 0]
+
+
+def test_a_caller_may_stop_listening_to_steps(apart):
+    """After a break the steps that were sent have run, the position says so, and the session goes on."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        for _ in session.steps(([1, 0] for _ in range(30)), window=4):
+            break
+        assert session.step([0, 0]).tolist() == [session.position - 1, 0]
+
+
+def test_an_error_of_the_source_passes_through_and_hurts_nothing(apart):
+    """What the caller's generator raises is raised, and the session goes on."""
+
+    def broken():
+        yield [1, 0]
+        raise LookupError("no more data")
+
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        with pytest.raises(LookupError):
+            list(session.steps(broken()))
+        assert session.step([1, 0]).tolist() == [2, 0]
+
+
+def test_errors_have_their_classes_and_the_stream_survives_them(apart):
+    """Every refusal is raised as its class, and the very next step runs on the same stream."""
+    with Client(apart.address) as client, client.open_session("sum", session_id="a") as session:
+        session.step([1, 1])
+        stream = client._stream
+        with pytest.raises(ModelUnknown):
+            client.open_session("nope")
+        with pytest.raises(AlreadyOpen):
+            client.open_session("sum", session_id="a")
+        with pytest.raises(InvalidInput) as refused:
+            session.step([float("nan"), 1])
+        assert refused.value.reason is Reason.NON_FINITE_INPUT
+        with pytest.raises(NonFiniteState):
+            session.step([FATAL, 1])
+        with pytest.raises(EngineFailed):
+            session.step([BUG, 1])
+        gone = client.open_session("sum")
+        gone.close()
+        with pytest.raises(SessionGone):
+            gone.step([1, 1])
+        assert session.step([1, 1]).tolist() == [2, 2]
+        assert client._stream is stream
+
+
+def test_a_session_moved_on_by_another_is_noticed(apart):
+    """Positions protect: a session advanced elsewhere refuses the step, and says what it expects."""
+    with Client(apart.address) as client, Client(apart.address) as other:
+        mine = client.open_session("sum")
+        mine.step([1, 1])
+        theirs = Session(other, copy(mine._exchange))
+        theirs.step([1, 1])
+        with pytest.raises(OutOfOrder) as refused:
+            mine.step([1, 1])
+        assert (refused.value.reason, refused.value.metadata["expected"]) == (Reason.STALE, "2")
+        assert theirs.step([0, 0]).tolist() == [2, 2]
+
+
+def test_close_is_idempotent_and_leaving_the_block_closes(apart):
+    """The first close says that it ended the session; the second, that it had ended."""
+    with Client(apart.address) as client:
+        with client.open_session("sum") as session:
+            pass
+        assert session.close() is False
+        assert client.open_session("sum").close() is True
+        assert not apart.serving.batcher.sessions
+
+
+def test_the_callers_own_error_is_not_hidden_by_a_failing_close(apart):
+    """Where the server is gone when a block is left by an error, the caller sees their error."""
+    client = Client(apart.address)
+    session = client.open_session("sum")
+
+    def work():
+        with session:
+            client.close()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+
+
+def test_a_broken_stream_fails_what_was_under_way_and_the_next_step_opens_another(apart):
+    """The session lives on the server; a step that had run there is never run twice."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        session.step([1, 1])
+        apart.call(apart.serving.batcher.hold)
+        with ThreadPoolExecutor(1) as pool:
+            under_way = pool.submit(session.step, [1, 1])
+            apart.call(apart.serving.batcher.until, 2)
+            client._stream._call.cancel()
+            with pytest.raises(Unavailable, match=rf"{apart.address} ended before the answer"):
+                under_way.result(30)
+        apart.call(apart.serving.batcher.given_up)
+        apart.call(apart.serving.batcher.release)
+        assert session.step([1, 1]).tolist() == [2, 2]
+
+
+def test_no_server_is_told_with_its_address():
+    """Connection refused is `Unavailable` and names where."""
+    with Client("127.0.0.1:1") as client, pytest.raises(Unavailable, match=r"no Statewise server answers on 127\.0\.0\.1:1"):
+        client.open_session("sum")
+
+
+def test_a_closed_client_says_so(apart):
+    """Every call on a closed client is refused clearly, and leaves nothing running."""
+    client = Client(apart.address)
+    session = client.open_session("sum")
+    session.step([1, 1])
+    client.close()
+    for call in (lambda: session.step([1, 1]), session.close, lambda: client.open_session("sum")):
+        with pytest.raises(Unavailable, match="closed"):
+            call()
+    client.close()
+
+
+def test_close_fails_the_steps_of_other_threads(apart):
+    """A thread that waits for an answer does not wait for ever."""
+    client = Client(apart.address)
+    session = client.open_session("sum")
+    apart.call(apart.serving.batcher.hold)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(session.step, [1, 1])
+        apart.call(apart.serving.batcher.until, 1)
+        client.close()
+        with pytest.raises(Unavailable):
+            under_way.result(30)
+
+
+def test_a_closed_client_leaves_no_reader(apart):
+    """The thread that reads answers is gone when close returns."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        session.step([1, 1])
+        assert "statewise-stream" in {thread.name for thread in threading.enumerate()}
+    assert "statewise-stream" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_script_that_closes_nothing_ends_without_a_word(apart):
+    """Forgetting to close neither hangs the interpreter nor prints anything."""
+    script = """if True:
+        import sys
+        from statewise.client import Client
+        session = Client(sys.argv[1]).open_session("sum")
+        print(session.step([1, 2]).tolist())
+    """
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script, apart.address], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[1.0, 2.0]\n", "")
