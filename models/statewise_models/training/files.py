@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+PROBE_BYTES = 4096
+
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Puts what `write` leaves at the path it is given in `path`'s place; if it raises, what was there stands.
@@ -23,6 +25,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(stream.fileno())
         incoming.chmod(0o644)
         incoming.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         incoming.unlink(missing_ok=True)
 
@@ -33,11 +37,14 @@ def replace_bytes(path: Path, data: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes sure, before hours are spent, that files can be made in `folder`; makes the folder.
+    """Makes sure, before hours are spent, that files can be made in `folder` (or where it will be); leaves nothing.
 
     Raises:
         OSError: they cannot.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as probe:
-        probe.write(b"\0" * 4096)
+    standing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=standing) as probe:
+            probe.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error

@@ -20,7 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 from statewise_models.config import InvalidConfig, NetworkConfig
 from statewise_models.network import Network
 from statewise_models.training.checkpoint import Checkpoint, load, save
-from statewise_models.training.files import check_writable, replace_bytes
+from statewise_models.training.files import replace_bytes
 from statewise_models.training.history import Epoch, Judgement, best
 from statewise_models.training.lanes import Window
 from statewise_models.training.settings import TrainingSettings
@@ -93,7 +93,7 @@ def fit(
         optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         history, kept = _start(network, optimiser, settings, output if resume else None)
         if output:
-            check_writable(output)
+            output.mkdir(parents=True, exist_ok=True)
         while not _finished(history, settings):
             torch.manual_seed(settings.seed + 1_000_003 * (len(history) + 1))
             epoch = _epoch(network, lesson, optimiser, settings, len(history), observer)

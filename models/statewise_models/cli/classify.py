@@ -1,0 +1,85 @@
+"""`statewise train classify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from statewise_models.cli import options as o
+from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, stream_words
+
+Data = Annotated[Path, typer.Argument(help="A CSV (with a header) or Parquet file, a row a timestep of a sequence.")]
+Inputs = Annotated[list[str], typer.Option(help="A column that the model sees; may be given again.")]
+Label = Annotated[str, typer.Option(help="The column with the label, the same in all rows of a sequence.")]
+Series = Annotated[str, typer.Option(help="The column that tells sequences apart.")]
+
+
+def classify(
+    data: Data,
+    input: Inputs,  # noqa: A002 (the option's name)
+    label: Label,
+    series: Series,
+    model: o.Model,
+    time: o.Time = None,
+    cell: o.Cell = "lstm",
+    hidden: o.Hidden = 64,
+    layers: o.Layers = 1,
+    activation: o.Activation = "tanh",
+    dropout: o.Dropout = 0.0,
+    calendar: o.Calendar = "",
+    harmonics: o.Harmonics = 2,
+    bidirectional: o.Bidirectional = False,
+    epochs: o.Epochs = 100,
+    patience: o.Patience = 25,
+    lanes: o.Lanes = 16,
+    learning_rate: o.LearningRate = 0.005,
+    weight_decay: o.WeightDecay = 1e-3,
+    validation: o.Validation = 0.15,
+    test: o.Test = 0.15,
+    seed: o.Seed = 0,
+    accelerator: o.Accelerator = "auto",
+    missing: o.Missing = None,
+    gaps: o.Gaps = "refuse",
+    duplicates: o.Duplicates = "refuse",
+    unsorted: o.Unsorted = "refuse",
+    repository: o.Repository = Path("var/repository"),
+    output: o.Output = None,
+    promote: o.Promote = False,
+    resume: o.Resume = False,
+) -> None:
+    """Classify sequences; the label's probabilities can be read at every timestep.
+
+    Sequences may differ in length. Validation and test are drawn at random, the same share of each label; the report counts a
+    sequence as right if its last timestep is.
+
+    [bold]Example[/]
+
+    statewise train classify vowels.csv --series utterance --label speaker --input c1 --input c2 --input c3 --model speaker
+    """
+    choices = locals()
+    with plainly():
+        settings = settings_of(choices)
+        policy, place = policy_of(choices), Place.of(choices)
+        from statewise_models.data.labelled import read_labelled
+        from statewise_models.training import train_classify
+
+        sequences = read_labelled(data, inputs=input, label=label, series=series, time=time, policy=policy)
+        place.check()
+        trained = train_classify(sequences, settings, output=place.output, resume=resume)
+        finish(
+            trained, place, promote, _scores(trained.metrics), stream_words(data, series=series, time=time if calendar else None)
+        )
+
+
+def _scores(metrics: dict[str, Any]) -> Table:
+    """Returns the accuracy beside that of always saying the most frequent label."""
+    table = Table("split", title="Right at the last timestep")
+    for heading in ("accuracy", "always the most frequent", "sequences"):
+        table.add_column(heading, justify="right")
+    for split in ("validation", "test"):
+        if figures := metrics.get(split):
+            table.add_row(split, f"{figures['accuracy']:.1%}", f"{figures['majority']:.1%}", f"{figures['count']:,}")
+    return table

@@ -1,0 +1,104 @@
+"""`statewise train forecast`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from statewise_models.cli import options as o
+from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, stream_words
+
+Data = Annotated[Path, typer.Argument(help="A CSV (with a header) or Parquet file, a row a timestep.")]
+Targets = Annotated[list[str], typer.Option(help="A column to forecast one timestep ahead; may be given again.")]
+Inputs = Annotated[
+    list[str] | None, typer.Option(help="A further column that the model sees, besides the targets; may be given again.")
+]
+Series = Annotated[str | None, typer.Option(help="The column that tells series apart.  [default: the file is one series]")]
+Difference = Annotated[
+    bool,
+    typer.Option(
+        "--difference",
+        help="Learn the change to the next timestep; the answer is still the value.",
+        rich_help_panel=o.NETWORK,
+    ),
+]
+
+
+def forecast(
+    data: Data,
+    target: Targets,
+    model: o.Model,
+    input: Inputs = None,  # noqa: A002 (the option's name)
+    series: Series = None,
+    time: o.Time = None,
+    cell: o.Cell = "lstm",
+    hidden: o.Hidden = 64,
+    layers: o.Layers = 1,
+    activation: o.Activation = "tanh",
+    dropout: o.Dropout = 0.0,
+    calendar: o.Calendar = "",
+    harmonics: o.Harmonics = 2,
+    difference: Difference = False,
+    bidirectional: o.Bidirectional = False,
+    epochs: o.Epochs = 100,
+    patience: o.Patience = 25,
+    window: o.Window = 48,
+    lanes: o.Lanes = 16,
+    learning_rate: o.LearningRate = 0.01,
+    weight_decay: o.WeightDecay = 1e-4,
+    validation: o.Validation = 0.125,
+    test: o.Test = 0.25,
+    seed: o.Seed = 0,
+    accelerator: o.Accelerator = "auto",
+    missing: o.Missing = None,
+    gaps: o.Gaps = "refuse",
+    duplicates: o.Duplicates = "refuse",
+    unsorted: o.Unsorted = "refuse",
+    repository: o.Repository = Path("var/repository"),
+    output: o.Output = None,
+    promote: o.Promote = False,
+    resume: o.Resume = False,
+) -> None:
+    """Forecast columns of a table one timestep ahead.
+
+    The model takes raw values and answers in the column's own unit; scales, calendar and missing values are part of it. Validation
+    and test are the last parts of each series in time, and the report compares with persistence ("as it is now") and with the value
+    one calendar period ago.
+
+    [bold]Examples[/]
+
+    statewise train forecast examples/data/demand.csv --target demand --time time --calendar 48,336 --difference --model demand
+
+    statewise train forecast plant.parquet --target load --input wind --series meter --missing wind=mask --model load
+    """
+    choices = locals()
+    with plainly():
+        settings = settings_of(choices)
+        policy, place = policy_of(choices), Place.of(choices)
+        from statewise_models.data.table import read_table
+        from statewise_models.training import train_forecast
+
+        inputs = [*target, *(name for name in input or [] if name not in target)]
+        table = read_table(data, targets=target, inputs=inputs, series=series, time=time, policy=policy)
+        place.check()
+        trained = train_forecast(table, settings, output=place.output, resume=resume)
+        finish(
+            trained, place, promote, _scores(trained.metrics), stream_words(data, series=series, time=time if calendar else None)
+        )
+
+
+def _scores(metrics: dict[str, Any]) -> Table:
+    """Returns the errors of the model beside those of the naive forecasts."""
+    table = Table("split", "target", "forecast", title="One timestep ahead, in the target's own unit")
+    for heading in ("RMSE", "MAPE %", "timesteps"):
+        table.add_column(heading, justify="right")
+    for split, targets in metrics.items():
+        for target, methods in targets.items():
+            for method, figures in methods.items():
+                mape = "–" if figures["mape"] is None else f"{figures['mape']:.2f}"
+                table.add_row(split, target, method, f"{figures['rmse']:,.4g}", mape, f"{figures['count']:,}")
+            table.add_section()
+    return table

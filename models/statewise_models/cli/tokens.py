@@ -1,0 +1,76 @@
+"""`statewise train tokens`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.table import Table
+
+from statewise_models.cli import options as o
+from statewise_models.cli.run import Place, finish, plainly, settings_of, stream_words
+
+Data = Annotated[Path, typer.Argument(help="A UTF-8 text file.")]
+Level = Annotated[str, typer.Option(help="What a token is: characters (those of the file) or bytes (any text).")]
+Embedding = Annotated[int, typer.Option(help="Length of a token's vector.", rich_help_panel=o.NETWORK)]
+
+
+def tokens(
+    data: Data,
+    model: o.Model,
+    level: Level = "characters",
+    cell: o.Cell = "lstm",
+    hidden: o.Hidden = 128,
+    layers: o.Layers = 1,
+    activation: o.Activation = "tanh",
+    dropout: o.Dropout = 0.0,
+    embedding: Embedding = 32,
+    bidirectional: o.Bidirectional = False,
+    epochs: o.Epochs = 20,
+    patience: o.Patience = 5,
+    window: o.Window = 64,
+    lanes: o.Lanes = 32,
+    learning_rate: o.LearningRate = 0.005,
+    weight_decay: o.WeightDecay = 1e-4,
+    validation: o.Validation = 0.05,
+    test: o.Test = 0.05,
+    seed: o.Seed = 0,
+    accelerator: o.Accelerator = "auto",
+    repository: o.Repository = Path("var/repository"),
+    output: o.Output = None,
+    promote: o.Promote = False,
+    resume: o.Resume = False,
+) -> None:
+    """Continue text, a character or byte at a time.
+
+    Validation and test are the last parts of the text. The report gives bits a token, beside those of a code that knows only how
+    frequent each token is; sample.txt in --output is a text that the model made.
+
+    [bold]Example[/]
+
+    statewise train tokens book.txt --model writer --level bytes --hidden 256 --layers 2 --dropout 0.2
+    """
+    choices = locals()
+    with plainly():
+        settings, place = settings_of(choices), Place.of(choices)
+        from statewise_models.data.text import Level as DataLevel
+        from statewise_models.data.text import read_text
+        from statewise_models.training import train_tokens
+
+        text = read_text(data, level=cast(DataLevel, level))
+        place.check()
+        trained = train_tokens(text, settings, output=place.output, resume=resume)
+        finish(trained, place, promote, _scores(trained.metrics, level.removesuffix("s")), stream_words(data))
+
+
+def _scores(metrics: dict[str, Any], token: str) -> Table:
+    """Returns the bits a token beside those of the tokens' frequencies."""
+    table = Table("split", title="Next token")
+    for heading in (f"bits a {token}", f"by frequency alone, bits a {token}", "tokens"):
+        table.add_column(heading, justify="right")
+    for split in ("validation", "test"):
+        if figures := metrics.get(split):
+            row = (f"{figures['bits_per_token']:.3f}", f"{figures['frequency_bits']:.3f}", f"{figures['count']:,}")
+            table.add_row(split, *row)
+    return table
