@@ -35,6 +35,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+for command in (serve, models, promote, stream):
+    app.command()(command)
+
+
 @app.callback()
 def _options(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
@@ -44,8 +48,6 @@ def _options(
 
 def run() -> None:
     """Runs the command line. A user's mistake ends with status 2, trouble around it with 1, each with one line."""
-    for command in (serve, models, promote, stream):
-        app.command()(command)
     try:
         app()
     except BadInput as wrong:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from statewise.repository import Repository, RepositoryError
@@ -42,15 +43,16 @@ def promote(
 def _described(place: Repository, model: str) -> tuple[str, ...]:
     """Returns the default version and what its spec says; a model that cannot be read says so in its row."""
     import onnx
+    from google.protobuf.message import DecodeError
 
-    from statewise.catalog import read_spec
+    from statewise.catalog import LoadError, read_spec
     from statewise.spec import SpecError
 
     try:
         version = place.default(model)
         spec = read_spec(onnx.load(str(place.path(model, version)), load_external_data=False))
-    except (RepositoryError, SpecError, ValueError, OSError) as error:
-        return ("—", f"[red]{error}[/]", "", "", "", "")
+    except (RepositoryError, LoadError, SpecError, DecodeError, ValueError, OSError) as error:
+        return ("—", f"[red]{escape(str(error))}[/]", "", "", "", "")
     about = spec.about
     parameters = f"{about['parameters']:,}" if "parameters" in about else "?"
     inputs = ", ".join(f"{tensor.name}({', '.join(tensor.features)})" if tensor.features else tensor.name for tensor in spec.inputs)
