@@ -17,17 +17,18 @@ setup: .venv/.installed ## install everything into .venv
 	@touch $@
 
 proto: setup ## generate the stubs from protos/
-	$(BIN)/python scripts/generate_stubs.py service
+	$(BIN)/python scripts/protocol.py generate
 
 check: setup ## format, lint, types, floors, protos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/generate_stubs.py --check
+	$(BIN)/python scripts/protocol.py check
 
 test: setup ## run the tests
-	$(BIN)/pytest
+	@scripts/install-system-tools
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 demo: setup ## train, export, serve and stream real data
 	@$(BIN)/python examples/demo.py

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from statewise_models.training.files import replace_file
@@ -30,6 +30,8 @@ def plot_losses(history: Sequence[Epoch], path: Path, unit: str) -> None:
     axes.plot(kept.number, kept.validation.loss, "o", color=MODEL, label=f"kept: epoch {kept.number}")
     axes.set(title="Loss by epoch", xlabel="epoch", ylabel=unit, yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.grid(axis="y", which="both", color="0.92")
     axes.legend(frameon=False)
     _save(figure, path)

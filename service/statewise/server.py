@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from wsgiref.simple_server import WSGIServer
@@ -28,7 +28,7 @@ from statewise.rpc.servicer import SequenceServicer
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 SERVICE = sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name
-EXIT_OK, EXIT_ENGINE_DIED = 0, 70
+EXIT_OK, EXIT_FORCED, EXIT_ENGINE_DIED = 0, 1, 70
 log = structlog.get_logger()
 
 
@@ -157,7 +157,7 @@ def _catch_signals(stop: asyncio.Event) -> None:
 
     def caught() -> None:
         if stop.is_set():
-            sys.exit(1)
+            os._exit(EXIT_FORCED)  # nothing is waited for, not even a run of the engine that may never end
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,7 +16,7 @@ __all__ = ["train"]
 train = typer.Typer(
     help="Train a recurrent model on a file of yours and put it into the repository, ready to be served.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 for command in (forecast, classify, tokens):

@@ -55,7 +55,7 @@ def classify(
     Sequences may differ in length. Validation and test are drawn at random, the same share of each label; the report counts a
     sequence as right if its last timestep is.
 
-    [bold]Example[/]
+    **Example**
 
     statewise train classify vowels.csv --series utterance --label speaker --input c1 --input c2 --input c3 --model speaker
     """

@@ -16,7 +16,7 @@ Targets = Annotated[list[str], typer.Option(help="A column to forecast one times
 Inputs = Annotated[
     list[str] | None, typer.Option(help="A further column that the model sees, besides the targets; may be given again.")
 ]
-Series = Annotated[str | None, typer.Option(help="The column that tells series apart.  [default: the file is one series]")]
+Series = Annotated[str | None, typer.Option(help="The column that tells series apart.", show_default="the file is one")]
 Difference = Annotated[
     bool,
     typer.Option(
@@ -68,7 +68,7 @@ def forecast(
     and test are the last parts of each series in time, and the report compares with persistence ("as it is now") and with the value
     one calendar period ago.
 
-    [bold]Examples[/]
+    **Examples**
 
     statewise train forecast examples/data/demand.csv --target demand --time time --calendar 48,336 --difference --model demand
 

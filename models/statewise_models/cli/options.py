@@ -17,7 +17,7 @@ Repository = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(help="Checkpoint, metrics and plots go here.  [default: var/training/MODEL]", rich_help_panel=RESULT),
+    typer.Option(help="Checkpoint, metrics and plots go here.", show_default="var/training/MODEL", rich_help_panel=RESULT),
 ]
 Promote = Annotated[
     bool, typer.Option("--promote", help="New sessions get this version (the first one they get anyway).", rich_help_panel=RESULT)
@@ -52,11 +52,12 @@ Validation = Annotated[float, typer.Option(help="Share that chooses the best epo
 Test = Annotated[float, typer.Option(help="Share that only the report sees; 0 for none.", rich_help_panel=LEARNING)]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=LEARNING)]
 
-Time = Annotated[str | None, typer.Option(help="The time column: ISO datetimes or integers.  [default: rows count]")]
+Time = Annotated[str | None, typer.Option(help="The time column: ISO datetimes or integers.", show_default="rows count")]
 Missing = Annotated[
     list[str] | None,
     typer.Option(
-        help="refuse, mask, or COLUMN=mask (may be given again). mask: the model is told that one is absent.  [default: refuse]",
+        help="refuse, mask, or COLUMN=mask (may be given again). mask: the model is told that one is absent.",
+        show_default="refuse",
         rich_help_panel=FAULTS,
     ),
 ]

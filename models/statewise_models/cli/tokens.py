@@ -47,7 +47,7 @@ def tokens(
     Validation and test are the last parts of the text. The report gives bits a token, beside those of a code that knows only how
     frequent each token is; sample.txt in --output is a text that the model made.
 
-    [bold]Example[/]
+    **Example**
 
     statewise train tokens book.txt --model writer --level bytes --hidden 256 --layers 2 --dropout 0.2
     """
