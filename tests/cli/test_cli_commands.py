@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 from statewise.cli import extra_of
+from statewise.cli.app import app
+from statewise.config import ServeSettings
 
 
 def test_help_lists_every_command_without_importing_the_training_package():
@@ -19,7 +22,7 @@ def test_help_lists_every_command_without_importing_the_training_package():
         try:
             main()
         finally:
-            print(sorted({"statewise_models", "torch", "onnxruntime", "pandas"} & set(sys.modules)))
+            print(sorted({"statewise_models.cli", "torch", "onnxruntime", "pandas"} & set(sys.modules)))
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
@@ -145,3 +148,10 @@ def test_a_port_in_use_is_an_error(tiny_server, tiny_repository, option):
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: cannot listen on {taken}")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_help_of_serve_names_the_defaults_that_hold():
+    """What `statewise serve --help` calls a default is what the settings take when nothing is said."""
+    for parameter in typer.main.get_command(app).commands["serve"].params:
+        if isinstance(parameter.show_default, str):
+            assert parameter.show_default == str(getattr(ServeSettings(), parameter.name)).removesuffix(".0"), parameter.name

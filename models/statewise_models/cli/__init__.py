@@ -1,5 +1,6 @@
-"""`statewise train`: a file in, a served model out. Nothing heavy is imported before a command runs, so that help is instant.
+"""Train a model on a file of yours: `train forecast`, `train classify`, `train tokens`.
 
+`statewise train` takes a file and leaves a model to serve. Nothing heavy is imported before a command runs, so help is instant.
 `options` holds what the commands share, `run` the road that each takes: settings → data → training → export → summary.
 """
 

@@ -1,11 +1,15 @@
 """Commands of other packages, through the entry-point group `statewise.commands`: listed by name, imported when they are run.
 
-So `statewise serve` runs where the training extra is not installed, and `statewise --help` does not wait for torch.
+So `statewise serve` runs where the training extra is not installed, and `statewise --help` does not wait for torch. What a
+mounted command is for is the first line of its module's docstring, which is read from the source.
 """
 
 from __future__ import annotations
 
+import ast
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -25,7 +29,7 @@ class MountedCommands(TyperGroup):
         """Returns a command as the list of commands shows it."""
         if cmd_name not in _mounted():
             return super().get_command(ctx, cmd_name)
-        return TyperCommand(cmd_name, help=f"`statewise {cmd_name} --help` tells more.")
+        return TyperCommand(cmd_name, help=_purpose(_mounted()[cmd_name]))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Returns the command to run and what is left of the arguments; here a mounted command is imported."""
@@ -37,3 +41,9 @@ class MountedCommands(TyperGroup):
 
 def _mounted() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _purpose(entry: EntryPoint) -> str:
+    found = find_spec(entry.module)
+    source = Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
+    return (ast.get_docstring(ast.parse(source)) or entry.value).partition("\n")[0]

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
 from statewise.repository import Repository, RepositoryError
+from statewise.spec import TensorSpec
 
-HEADINGS = ("model", "versions", "default", "task", "cell", "parameters", "inputs", "outputs")
+HEADINGS = ("model", "versions", "task", "cell", "parameters", "inputs → outputs")
 Root = Annotated[Path, typer.Option("--repository", help="The folder of models.", envvar="STATEWISE_REPOSITORY")]
 
 
@@ -23,10 +25,9 @@ def models(repository: Root = Path("var/repository")) -> None:
     if not names:
         typer.echo(f"no models in {repository}: `statewise train --help` tells how to make one")
         return
-    table = Table(*(Column(heading, overflow="fold") for heading in HEADINGS))
+    table = Table(*HEADINGS, box=box.SIMPLE_HEAD, caption="* what new sessions get", caption_justify="left")
     for name in names:
-        versions = ", ".join(map(str, place.versions(name)))
-        table.add_row(name, versions, *_described(place, name))
+        table.add_row(escape(name), *_described(place, name))
     Console().print(table)
 
 
@@ -41,7 +42,7 @@ def promote(
 
 
 def _described(place: Repository, model: str) -> tuple[str, ...]:
-    """Returns the default version and what its spec says; a model that cannot be read says so in its row."""
+    """Returns the versions and what the default's spec says; a model that cannot be read says so in its row."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -49,12 +50,15 @@ def _described(place: Repository, model: str) -> tuple[str, ...]:
     from statewise.spec import SpecError
 
     try:
-        version = place.default(model)
-        spec = read_spec(onnx.load(str(place.path(model, version)), load_external_data=False))
+        default = place.default(model)
+        spec = read_spec(onnx.load(str(place.path(model, default)), load_external_data=False))
     except (RepositoryError, LoadError, SpecError, DecodeError, ValueError, OSError) as error:
-        return ("—", f"[red]{escape(str(error))}[/]", "", "", "", "")
-    about = spec.about
-    parameters = f"{about['parameters']:,}" if "parameters" in about else "?"
-    inputs = ", ".join(f"{tensor.name}({', '.join(tensor.features)})" if tensor.features else tensor.name for tensor in spec.inputs)
-    outputs = ", ".join(tensor.name for tensor in spec.outputs)
-    return (str(version), spec.task or "", str(about.get("cell", "?")), parameters, inputs, outputs)
+        return (", ".join(map(str, place.versions(model))), "—", "—", "—", f"[red]{escape(str(error))}[/]")
+    versions = ", ".join(f"{version}*" if version == default else str(version) for version in place.versions(model))
+    parameters = f"{spec.about['parameters']:,}" if "parameters" in spec.about else "?"
+    tensors = f"{_named(spec.inputs)} → {_named(spec.outputs)}"
+    return (versions, spec.task or "", str(spec.about.get("cell", "?")), parameters, escape(tensors))
+
+
+def _named(tensors: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(f"{tensor.name}({', '.join(tensor.features)})" if tensor.features else tensor.name for tensor in tensors)

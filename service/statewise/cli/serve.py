@@ -17,19 +17,21 @@ EXIT_BAD_INPUT, EXIT_TROUBLE = 2, 1
 
 
 def serve(
-    repository: Annotated[Path | None, typer.Option(help="The folder of models. [default: var/repository]")] = None,
-    listen: Annotated[str | None, typer.Option(help="HOST:PORT for gRPC; port 0 picks one. [default: 127.0.0.1:8001]")] = None,
-    metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus. [default: 127.0.0.1:8002]")] = None,
-    provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda; cuda refuses to fall back. [default: auto]")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of one engine run. [default: 1]")] = None,
+    repository: Annotated[Path | None, typer.Option(help="The folder of models.", show_default="var/repository")] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT for gRPC; port 0 picks one.", show_default="127.0.0.1:8001")] = None,
+    metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus.", show_default="127.0.0.1:8002")] = None,
+    provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda; cuda refuses to fall back.", show_default="auto")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one engine run.", show_default="1")] = None,
     reflection: Annotated[bool | None, typer.Option(help="Answer gRPC reflection (for grpcurl and its like).")] = None,
-    max_sessions: Annotated[int | None, typer.Option(help="Sessions open at once. [default: 10000]")] = None,
-    max_pending_steps: Annotated[int | None, typer.Option(help="Steps waiting, of all sessions. [default: 20000]")] = None,
-    max_timesteps: Annotated[int | None, typer.Option(help="Timesteps of one step. [default: 4096]")] = None,
-    max_batch: Annotated[int | None, typer.Option(help="Steps of one engine run. [default: 256]")] = None,
-    max_message_bytes: Annotated[int | None, typer.Option(help="Bytes of one message. [default: 4194304]")] = None,
-    idle_timeout_seconds: Annotated[float | None, typer.Option(help="A session ends after this idle time. [default: 600]")] = None,
-    drain_seconds: Annotated[float | None, typer.Option(help="For pending steps, once told to stop. [default: 30]")] = None,
+    max_sessions: Annotated[int | None, typer.Option(help="Sessions open at once.", show_default="10000")] = None,
+    max_pending_steps: Annotated[int | None, typer.Option(help="Steps waiting, of all sessions.", show_default="20000")] = None,
+    max_timesteps: Annotated[int | None, typer.Option(help="Timesteps of one step.", show_default="4096")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Steps of one engine run.", show_default="256")] = None,
+    max_message_bytes: Annotated[int | None, typer.Option(help="Bytes of one message.", show_default="4194304")] = None,
+    idle_timeout_seconds: Annotated[
+        float | None, typer.Option(help="A session ends after this idle time.", show_default="600")
+    ] = None,
+    drain_seconds: Annotated[float | None, typer.Option(help="For pending steps, once told to stop.", show_default="30")] = None,
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C.
 

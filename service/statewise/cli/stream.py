@@ -31,7 +31,7 @@ def stream(
     time: Annotated[str, typer.Option(help="The time column, for a model with a calendar.")] = "time",
     column: Annotated[list[str] | None, typer.Option(help=COLUMN_HELP)] = None,
     series: Annotated[str | None, typer.Option(help="A column that tells series apart: each gets a session.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the predictions as CSV. [default: standard output]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the predictions as CSV.", show_default="standard output")] = None,
 ) -> None:
     """Stream a file through a running server, timestep by timestep, and write what the model answers.
 
