@@ -1,7 +1,12 @@
-"""From a file in the repository to a model that is ready: read, pooled, loaded, warmed up, and held against its parity vectors."""
+"""From a file in the repository to a model that is ready: read, pooled, loaded, warmed up, and held against its parity vectors.
+
+Loading takes place in a thread of its own, over a small pool of its own, while the models that are ready go on being served.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +15,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from statewise.config import Limits
-from statewise.engine import Batch, Engine, EngineError, OnnxEngine, Provider
-from statewise.sessions import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS, Rows
+from statewise.engine import Batch, Engine, EngineError, OnnxEngine, Provider, StatePool
+from statewise.sessions import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS
 from statewise.spec import METADATA_KEY, ModelSpec, SpecError, TensorSpec
 
 OLDEST_OPSET = 13
@@ -24,39 +28,46 @@ class LoadError(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
-    """A model version in memory. Sessions are pinned to one of these; it is compared by identity.
+class Loaded:
+    """A model version that can be run. It is compared by identity.
 
     Attributes:
-        rows: which rows of the engine's pools are free.
+        digest: SHA-256 of the file, in hexadecimal.
+        seconds: what a run of one timestep took at each batch size that was warmed up: powers of two.
+        parameters_bytes: the size of the file, about what the model takes in memory.
     """
 
     name: str
     version: int
     spec: ModelSpec
     engine: Engine
-    rows: Rows
-    provider: str
+    provider: Provider
+    digest: str
+    seconds: dict[int, float]
+    parameters_bytes: int
+
+    def expected_seconds(self, steps: int, timesteps: int) -> float:
+        """Returns about how long a run will take."""
+        size = min(1 << (steps - 1).bit_length(), max(self.seconds))
+        return self.seconds[size] * timesteps
 
 
-def load(name: str, version: int, file: Path, limits: Limits, provider: Provider, threads: int) -> Served:
-    """Returns a model version that is ready to run.
-
-    A session needs its committed row and, while it runs a long step, two more; hence the size of the pools.
+def load(name: str, version: int, file: Path, largest: int, provider: Provider, threads: int) -> Loaded:
+    """Returns a model version that is ready to run batches of up to `largest` steps.
 
     Raises:
         LoadError: the file cannot be read, describes no servable model, or does not compute what it says.
     """
     try:
-        model = onnx.load(str(file))
+        raw = file.read_bytes()
+        model = onnx.load_from_string(raw)
         spec = read_spec(model)
-        count = RESERVED_ROWS + 2 * limits.sessions + limits.batch
-        engine = OnnxEngine(model, spec, count, provider, threads)
-        _check_parity(engine, spec)
-        _warm_up(engine, spec, limits.batch)
+        engine = OnnxEngine(model, spec, provider, threads)
+        _check_parity(engine, spec, provider)
+        seconds = _warm_up(engine, spec, provider, largest)
     except (OSError, DecodeError, SpecError, EngineError, LoadError, ValueError) as error:
         raise LoadError(f"{file}: {error}") from error
-    return Served(name, version, spec, engine, Rows(count), provider)
+    return Loaded(name, version, spec, engine, provider, hashlib.sha256(raw).hexdigest(), seconds, len(raw))
 
 
 def read_spec(model: onnx.ModelProto) -> ModelSpec:
@@ -78,16 +89,19 @@ def read_spec(model: onnx.ModelProto) -> ModelSpec:
     return spec
 
 
-def _check_parity(engine: Engine, spec: ModelSpec) -> None:
-    """Runs the carried steps that the model brings, on the engine that will serve it, and compares the outputs."""
-    source = None
-    for number, (step, expected) in enumerate(zip(spec.parity.steps, spec.parity.expected, strict=True)):
-        inputs = {tensor.name: np.asarray(step[tensor.name], tensor.dtype) for tensor in spec.inputs}
-        timesteps, batch = next(iter(inputs.values())).shape[:2]
-        source = np.full(batch, INITIAL_ROW, np.int64) if source is None else source
+def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
+    """Runs the carried steps that the model brings, on the provider that will serve it, and compares the outputs."""
+    columns = [{t.name: np.asarray(step[t.name], t.dtype) for t in spec.inputs} for step in spec.parity.steps]
+    if not columns:
+        return
+    batch = max(next(iter(column.values())).shape[1] for column in columns)
+    pool = StatePool(spec.states, RESERVED_ROWS + 2 * batch, provider)
+    source = np.full(batch, INITIAL_ROW, np.int64)
+    for number, (inputs, expected) in enumerate(zip(columns, spec.parity.expected, strict=True)):
+        timesteps = len(next(iter(inputs.values())))
         # Two sets of rows take turns, since a run never reads the rows that it writes.
         target = RESERVED_ROWS + np.arange(batch, dtype=np.int64) + (number % 2) * batch
-        outcome = engine.run(Batch(inputs, np.full(batch, timesteps, np.int32), source, target))
+        outcome = engine.run(Batch(inputs, np.full(batch, timesteps, np.int32), source, target), pool)
         for name, values in expected.items():
             difference = _difference(outcome.outputs[name], np.asarray(values))
             if not difference <= spec.parity.tolerance:
@@ -102,14 +116,21 @@ def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float
     return float(np.abs(mine - other).max() / max(1e-6, float(np.abs(other).max())))
 
 
-def _warm_up(engine: Engine, spec: ModelSpec, largest: int) -> None:
-    """Runs every power of two up to the largest batch once, so that no client pays for a first allocation."""
-    batch = 1
-    while batch <= largest:
+def _warm_up(engine: Engine, spec: ModelSpec, provider: Provider, largest: int) -> dict[int, float]:
+    """Runs every power of two up to the largest batch, so that no client pays for a first allocation; returns what each took."""
+    pool = StatePool(spec.states, RESERVED_ROWS, provider)
+    seconds: dict[int, float] = {}
+    size = 1
+    while size < 2 * largest:
+        batch = min(size, largest)
         inputs = {tensor.name: _neutral(tensor, batch) for tensor in spec.inputs}
         rows = [np.full(batch, row, np.int64) for row in (INITIAL_ROW, PADDING_ROW)]
-        engine.run(Batch(inputs, np.ones(batch, np.int32), *rows))
-        batch *= 2
+        for _ in range(2):  # the first run allocates
+            started = time.perf_counter()
+            engine.run(Batch(inputs, np.ones(batch, np.int32), *rows), pool)
+            seconds[size] = time.perf_counter() - started
+        size *= 2
+    return seconds
 
 
 def _neutral(tensor: TensorSpec, batch: int) -> NDArray[np.generic]:

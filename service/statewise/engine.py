@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -11,11 +12,12 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from statewise.graph import FINITE, SOURCE, TARGET, Pool, pooled, pools
+from statewise.graph import FINITE, SOURCE, TARGET, Pool, pooled, pools, row_name, rows_reader, rows_writer
 from statewise.sessions import INITIAL_ROW
-from statewise.spec import ModelSpec
+from statewise.spec import ModelSpec, StateSpec
 
 Array = NDArray[np.generic]
+Indices = NDArray[np.int64]
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
 
 
@@ -51,7 +53,7 @@ class Outcome:
 class Engine(Protocol):
     """Runs one batch at a time."""
 
-    def run(self, batch: Batch) -> Outcome:
+    def run(self, batch: Batch, pool: StatePool) -> Outcome:
         """Runs a batch and writes its target rows; raises `EngineError`, and then the target rows hold nothing of use."""
         ...
 
@@ -64,31 +66,83 @@ def choose_provider(wanted: str) -> Provider:
     return "CUDAExecutionProvider" if wanted == "cuda" else "CPUExecutionProvider"
 
 
-class OnnxEngine:
-    """One model version in ONNX Runtime, with its own pools."""
+class StatePool:
+    """The states of sessions: a reserved tensor `[rows, *state.shape]` for each state of a spec. It never grows or moves.
 
-    def __init__(self, plain: onnx.ModelProto, spec: ModelSpec, rows: int, provider: Provider, threads: int) -> None:
+    All graphs that write a pool run in one thread, its engine's; so whoever reads rows between two runs reads whole ones.
+    """
+
+    def __init__(self, states: tuple[StateSpec, ...], rows: int, provider: Provider) -> None:
+        self.states = states
+        self.rows = rows
+        self.provider = provider
+        self.values = [_reserve(state, rows, provider) for state in states]
+        self.addresses = [value.data_ptr() for value in self.values]
+        self._reader = _open(rows_reader(states).SerializeToString(), provider, 1)
+        self._writer = _open(rows_writer(states, by_element=scatters_by_element(provider)).SerializeToString(), provider, 1)
+
+    @property
+    def bytes(self) -> int:
+        """What the pool takes if every row is used."""
+        return self.rows * self.bytes_of_row
+
+    @property
+    def bytes_of_row(self) -> int:
+        """What one session's state takes."""
+        return sum(math.prod(state.shape) * np.dtype(state.dtype).itemsize for state in self.states)
+
+    def read(self, rows: Indices) -> dict[str, Array]:
+        """Returns the states `[rows, *state.shape]`, by the name of the plain graph's input."""
+        binding = self._reader.io_binding()
+        binding.bind_cpu_input(SOURCE, rows)
+        for state, value in zip(self.states, self.values, strict=True):
+            binding.bind_ortvalue_input(Pool(state).input, value)
+            binding.bind_output(row_name(state), "cpu")
+        self._reader.run_with_iobinding(binding)
+        return {state.input: value.numpy() for state, value in zip(self.states, binding.get_outputs(), strict=True)}
+
+    def write(self, rows: Indices, states: Mapping[str, Array]) -> None:
+        """Writes states, as `read` returned them, to fresh rows."""
+        binding = self._writer.io_binding()
+        binding.bind_cpu_input(TARGET, rows)
+        for state, value in zip(self.states, self.values, strict=True):
+            binding.bind_ortvalue_input(Pool(state).input, value)
+            binding.bind_ortvalue_output(Pool(state).output, value)
+            binding.bind_cpu_input(row_name(state), np.ascontiguousarray(states[state.input], state.dtype))
+        self._writer.run_with_iobinding(binding)
+
+
+def scatters_by_element(provider: Provider) -> bool:
+    """Returns which form of the scatter is the fast one."""
+    return provider == "CUDAExecutionProvider"
+
+
+class OnnxEngine:
+    """One model version in ONNX Runtime, over any pool of its states."""
+
+    def __init__(self, plain: onnx.ModelProto, spec: ModelSpec, provider: Provider, threads: int) -> None:
         self._spec = spec
         self._outputs = [tensor.name for tensor in spec.outputs]
-        self._runtime = _open(pooled(plain, spec, rows).SerializeToString(), provider, threads)
-        self._pools = [(pool, _reserve(pool, rows, provider)) for pool in pools(spec)]
+        self._pools = pools(spec)
+        graph = pooled(plain, spec, by_element=scatters_by_element(provider))
+        self._runtime = _open(graph.SerializeToString(), provider, threads)
 
-    def run(self, batch: Batch) -> Outcome:
+    def run(self, batch: Batch, pool: StatePool) -> Outcome:
         """Runs a batch; see `Engine`. An empty one never reaches ONNX Runtime, whose recurrent ops abort the process on it."""
         if not len(batch.source):
             raise EngineError("an empty batch cannot be run")
-        binding = self._bind(batch)
+        binding = self._bind(batch, pool)
         try:
             self._runtime.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise EngineError(str(error)) from error
         values = binding.get_outputs()
-        if any(value.data_ptr() != pool.data_ptr() for value, (_, pool) in zip(values, self._pools, strict=False)):
+        if any(value.data_ptr() != address for value, address in zip(values, pool.addresses, strict=False)):
             raise EngineError("ONNX Runtime moved a state pool: it must be written in place")
         finite, *outputs = (value.numpy() for value in values[len(self._pools) :])
         return Outcome(dict(zip(self._outputs, outputs, strict=True)), finite)
 
-    def _bind(self, batch: Batch) -> onnxruntime.IOBinding:
+    def _bind(self, batch: Batch, pool: StatePool) -> onnxruntime.IOBinding:
         binding = self._runtime.io_binding()
         for name, array in batch.inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
@@ -96,9 +150,9 @@ class OnnxEngine:
             binding.bind_cpu_input(self._spec.lengths, batch.lengths)
         binding.bind_cpu_input(SOURCE, batch.source)
         binding.bind_cpu_input(TARGET, batch.target)
-        for pool, value in self._pools:
-            binding.bind_ortvalue_input(pool.input, value)
-            binding.bind_ortvalue_output(pool.output, value)
+        for each, value in zip(self._pools, pool.values, strict=True):
+            binding.bind_ortvalue_input(each.input, value)
+            binding.bind_ortvalue_output(each.output, value)
         for name in (FINITE, *self._outputs):
             binding.bind_output(name, "cpu")
         return binding
@@ -118,9 +172,8 @@ def _open(model: bytes, provider: Provider, threads: int) -> onnxruntime.Inferen
     return runtime
 
 
-def _reserve(pool: Pool, rows: int, provider: Provider) -> onnxruntime.OrtValue:
+def _reserve(state: StateSpec, rows: int, provider: Provider) -> onnxruntime.OrtValue:
     """Reserves a pool; on CPU its memory is not touched, and so costs nothing, before a row is written."""
-    state = pool.state
     memory = np.zeros((rows, *state.shape), state.dtype)
     memory[INITIAL_ROW] = state.initial
     device = "cuda" if provider == "CUDAExecutionProvider" else "cpu"

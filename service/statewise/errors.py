@@ -15,6 +15,7 @@ class Reason(StrEnum):
     AHEAD = "AHEAD"
     BEHIND_FAILED = "BEHIND_FAILED"
     STALE = "STALE"
+    POSITION_REUSED = "POSITION_REUSED"
     BAD_FIELD = "BAD_FIELD"
     NON_FINITE_INPUT = "NON_FINITE_INPUT"
     NON_FINITE_STATE = "NON_FINITE_STATE"
@@ -24,9 +25,11 @@ class Reason(StrEnum):
     ENGINE_FAILED = "ENGINE_FAILED"
     ALREADY_OPEN = "ALREADY_OPEN"
     MODEL_UNKNOWN = "MODEL_UNKNOWN"
+    NOT_HERE = "NOT_HERE"
     UNKNOWN = "UNKNOWN"
     EXPIRED = "EXPIRED"
     CLOSED = "CLOSED"
+    LOST = "LOST"
 
 
 class StatewiseError(Exception):
@@ -96,6 +99,7 @@ CLASS_OF_REASON: dict[Reason, type[StatewiseError]] = {
     Reason.AHEAD: OutOfOrder,
     Reason.BEHIND_FAILED: OutOfOrder,
     Reason.STALE: OutOfOrder,
+    Reason.POSITION_REUSED: InvalidInput,
     Reason.BAD_FIELD: InvalidInput,
     Reason.NON_FINITE_INPUT: InvalidInput,
     Reason.NON_FINITE_STATE: NonFiniteState,
@@ -105,9 +109,11 @@ CLASS_OF_REASON: dict[Reason, type[StatewiseError]] = {
     Reason.ENGINE_FAILED: EngineFailed,
     Reason.ALREADY_OPEN: AlreadyOpen,
     Reason.MODEL_UNKNOWN: ModelUnknown,
+    Reason.NOT_HERE: Unavailable,
     Reason.UNKNOWN: SessionGone,
     Reason.EXPIRED: SessionGone,
     Reason.CLOSED: SessionGone,
+    Reason.LOST: SessionGone,
 }
 
 

@@ -9,6 +9,7 @@ rows are never copied. Source and target rows of a batch are disjoint by the cal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ from statewise.spec import ModelSpec, StateSpec
 SOURCE = "statewise/source"
 TARGET = "statewise/target"
 FINITE = "statewise/finite"
+OPSET = 17
+IR_VERSION = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,10 @@ def pools(spec: ModelSpec) -> tuple[Pool, ...]:
     return tuple(Pool(state) for state in spec.states)
 
 
-def pooled(plain: onnx.ModelProto, spec: ModelSpec, rows: int) -> onnx.ModelProto:
-    """Returns the pooled graph for pools of `rows` rows.
+def pooled(plain: onnx.ModelProto, spec: ModelSpec, *, by_element: bool = False) -> onnx.ModelProto:
+    """Returns the pooled graph, for pools of any number of rows.
+
+    With `by_element` new rows are scattered element by element: on CUDA that runs a thread an element, and ScatterND a thread a row.
 
     Its inputs are those of the plain graph without the states, and `SOURCE` and `TARGET` (int64 `[batch]`) and the pools
     `[rows, *state.shape]`; its outputs those of the plain graph without the states, and `FINITE` (bool `[batch]`) and the pools.
@@ -54,14 +59,14 @@ def pooled(plain: onnx.ModelProto, spec: ModelSpec, rows: int) -> onnx.ModelProt
     kept = [info for info in plain.graph.input if info.name not in carried]
     nodes = [node for state in spec.states for node in _gather(state)]
     nodes += list(plain.graph.node)
-    nodes += [node for state in spec.states for node in _scatter(state)]
+    nodes += [node for state in spec.states for node in _scatter(state, by_element)]
     nodes += _finite(spec)
-    taken, returned = _infos(spec, rows)
+    taken, returned = _infos(spec.states)
     returned_plain = [info for info in plain.graph.output if info.name in {tensor.name for tensor in spec.outputs}]
     graph = helper.make_graph(
         nodes,
         f"{plain.graph.name}_pooled",
-        [*kept, *_row_infos(), *taken],
+        [*kept, _row_info(SOURCE), _row_info(TARGET), *taken],
         [*returned_plain, helper.make_tensor_value_info(FINITE, TensorProto.BOOL, ["batch"]), *returned],
         [*plain.graph.initializer, *_constants(spec)],
     )
@@ -71,18 +76,54 @@ def pooled(plain: onnx.ModelProto, spec: ModelSpec, rows: int) -> onnx.ModelProt
     return model
 
 
-def _infos(spec: ModelSpec, rows: int) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+def rows_reader(states: Sequence[StateSpec]) -> onnx.ModelProto:
+    """Returns a graph that takes the pools and `SOURCE`, and returns the states of those rows: `[batch, *state.shape]` each."""
+    nodes = [helper.make_node("Gather", [Pool(state).input, SOURCE], [row_name(state)], axis=0) for state in states]
+    taken, _ = _infos(states)
+    return _small("statewise_read", nodes, [_row_info(SOURCE), *taken], [_rows_info(state) for state in states], [])
+
+
+def rows_writer(states: Sequence[StateSpec], *, by_element: bool = False) -> onnx.ModelProto:
+    """Returns a graph that takes the pools, `TARGET` and states `[batch, *state.shape]`, and returns the pools with them."""
+    nodes = [node for state in states for node in _write(state, row_name(state), by_element)]
+    taken, returned = _infos(states)
+    inputs = [_row_info(TARGET), *taken, *(_rows_info(state) for state in states)]
+    return _small("statewise_write", nodes, inputs, returned, _row_axes(states, set()))
+
+
+def row_name(state: StateSpec) -> str:
+    """Returns the tensor of `rows_reader` and `rows_writer` that holds a state's rows."""
+    return f"statewise/rows/{state.input}"
+
+
+def _small(
+    name: str,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    constants: list[onnx.TensorProto],
+) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, name, inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def _rows_info(state: StateSpec) -> onnx.ValueInfoProto:
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(state.dtype))
+    return helper.make_tensor_value_info(row_name(state), element, ["batch", *state.shape])
+
+
+def _infos(states: Sequence[StateSpec]) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     taken, returned = [], []
-    for pool in pools(spec):
+    for pool in map(Pool, states):
         element = helper.np_dtype_to_tensor_dtype(np.dtype(pool.state.dtype))
-        shape = [rows, *pool.state.shape]
+        shape = ["rows", *pool.state.shape]
         taken.append(helper.make_tensor_value_info(pool.input, element, shape))
         returned.append(helper.make_tensor_value_info(pool.output, element, shape))
     return taken, returned
 
 
-def _row_infos() -> list[onnx.ValueInfoProto]:
-    return [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch"]) for name in (SOURCE, TARGET)]
+def _row_info(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT64, ["batch"])
 
 
 def _gather(state: StateSpec) -> list[onnx.NodeProto]:
@@ -97,18 +138,36 @@ def _gather(state: StateSpec) -> list[onnx.NodeProto]:
     ]
 
 
-def _scatter(state: StateSpec) -> list[onnx.NodeProto]:
+def _scatter(state: StateSpec, by_element: bool) -> list[onnx.NodeProto]:
     """The plain graph's new state → fresh rows of the pool."""
+    if state.batch_axis == 0:
+        return _write(state, state.output, by_element)
+    rows = f"{Pool(state).output}/rows"
+    back = [int(axis) for axis in np.argsort(_to_batch_axis(state))]
+    return [helper.make_node("Transpose", [state.output], [rows], perm=back), *_write(state, rows, by_element)]
+
+
+def _write(state: StateSpec, rows: str, by_element: bool) -> list[onnx.NodeProto]:
+    """Rows `[batch, *state.shape]` → the rows `TARGET` of the pool."""
     pool = Pool(state)
-    nodes, rows = [], state.output
-    if state.batch_axis != 0:
-        rows = f"{pool.output}/rows"
-        back = [int(axis) for axis in np.argsort(_to_batch_axis(state))]
-        nodes.append(helper.make_node("Transpose", [state.output], [rows], perm=back))
     index = f"{pool.output}/index"
-    nodes.append(helper.make_node("Unsqueeze", [TARGET, "statewise/one"], [index]))
-    nodes.append(helper.make_node("ScatterND", [pool.input, index, rows], [pool.output]))
-    return nodes
+    if not by_element:
+        return [
+            helper.make_node("Unsqueeze", [TARGET, _axes_name((1,))], [index]),
+            helper.make_node("ScatterND", [pool.input, index, rows], [pool.output]),
+        ]
+    column, shape = f"{index}/column", f"{index}/shape"
+    return [
+        helper.make_node("Unsqueeze", [TARGET, _axes_name(_inner(state))], [column]),
+        helper.make_node("Shape", [rows], [shape]),
+        helper.make_node("Expand", [column, shape], [index]),
+        helper.make_node("ScatterElements", [pool.input, index, rows], [pool.output], axis=0),
+    ]
+
+
+def _inner(state: StateSpec) -> tuple[int, ...]:
+    """Returns the axes of a row within its pool."""
+    return tuple(range(1, len(state.shape) + 1))
 
 
 def _to_batch_axis(state: StateSpec) -> list[int]:
@@ -151,7 +210,11 @@ def _axes_name(axes: tuple[int, ...]) -> str:
 def _constants(spec: ModelSpec) -> list[onnx.TensorProto]:
     axes = {axes for _, axes, _ in _watched(spec)}
     return [
-        numpy_helper.from_array(np.array([1], np.int64), "statewise/one"),
+        *_row_axes(spec.states, axes),
         numpy_helper.from_array(np.zeros((), np.float32), "statewise/zero"),
-        *(numpy_helper.from_array(np.array(sorted(each), np.int64), _axes_name(each)) for each in sorted(axes)),
     ]
+
+
+def _row_axes(states: Sequence[StateSpec], others: set[tuple[int, ...]]) -> list[onnx.TensorProto]:
+    axes = others | {_inner(state) for state in states} | {(1,)}
+    return [numpy_helper.from_array(np.array(each, np.int64), _axes_name(each)) for each in sorted(axes)]

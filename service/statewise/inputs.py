@@ -1,6 +1,7 @@
 """What a step may bring: its tensors held against the model's spec before anything runs.
 
 Recurrent ops answer NaN and infinity with finite numbers, and a bad token id would fail a whole batch; so both are refused here.
+Names, dtypes and shapes are checked message by message, values over whole columns.
 """
 
 from __future__ import annotations
@@ -16,58 +17,80 @@ from statewise.spec import ModelSpec, TensorSpec
 Array = NDArray[np.generic]
 
 
-def check_inputs(spec: ModelSpec, inputs: Mapping[str, Array], longest: int) -> int:
-    """Returns the number of timesteps that `inputs` (`[timesteps, …]` each) bring.
+def check_shapes(spec: ModelSpec, inputs: Mapping[str, Array], longest: int, *, steps: int | None = None) -> int:
+    """Returns the number of timesteps that `inputs` bring: `[timesteps, …]` each, or `[steps, timesteps, …]` of a frame.
+
+    Args:
+        longest: the most timesteps that a step may have.
+        steps: how many steps a frame has; `None` for the inputs of a single step.
 
     Raises:
-        InvalidInput: an input is missing, unknown, of another dtype or shape, out of its range, or not finite.
+        InvalidInput: an input is missing, unknown, of another dtype or shape, or of another length than the others.
     """
-    expected = {tensor.name for tensor in spec.inputs}
-    if inputs.keys() != expected:
-        unknown, absent = sorted(inputs.keys() - expected), sorted(expected - inputs.keys())
-        told = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(absent)}"] * bool(absent)
-        raise _bad("inputs", f"the model takes {', '.join(sorted(expected))} ({'; '.join(told)})")
-    timesteps = {_timesteps(tensor, inputs[tensor.name]) for tensor in spec.inputs}
-    if len(timesteps) > 1:
-        raise _bad("inputs", f"all inputs must have the same number of timesteps, not {sorted(timesteps)}")
-    (length,) = timesteps
-    if not 1 <= length <= longest:
-        raise _bad("inputs", f"a step takes 1 to {longest} timesteps, not {length}")
+    if inputs.keys() != {tensor.name for tensor in spec.inputs}:
+        raise _wrong_names(spec, inputs)
+    leading = 0 if steps is None else 1
+    timesteps = 0
     for tensor in spec.inputs:
-        _check_values(tensor, inputs[tensor.name])
-    return length
+        array = inputs[tensor.name]
+        if array.dtype != tensor.dtype:
+            raise _bad(tensor.name, f"takes {tensor.dtype}, not {array.dtype}")
+        if array.ndim != leading + 1 + len(tensor.shape) or array.shape[leading + 1 :] != tensor.shape:
+            shape = ", ".join([*["steps"] * leading, "timesteps", *map(str, tensor.shape)])
+            raise _bad(tensor.name, f"takes shape [{shape}], not {list(array.shape)}")
+        if steps is not None and len(array) != steps:
+            raise _bad(tensor.name, f"brings {len(array)} steps, the frame has {steps} sessions")
+        if timesteps and array.shape[leading] != timesteps:
+            raise _bad("inputs", f"all inputs must have the same number of timesteps, not {timesteps} and {array.shape[leading]}")
+        timesteps = array.shape[leading]
+        if not 1 <= timesteps <= longest:
+            raise _bad("inputs", f"a step takes 1 to {longest} timesteps, not {timesteps}")
+    return timesteps
 
 
-def _timesteps(tensor: TensorSpec, array: Array) -> int:
-    if array.dtype != tensor.dtype:
-        raise _bad(tensor.name, f"takes {tensor.dtype}, not {array.dtype}")
-    if array.ndim != 1 + len(tensor.shape) or array.shape[1:] != tensor.shape:
-        shape = ", ".join(["timesteps", *map(str, tensor.shape)])
-        raise _bad(tensor.name, f"takes shape [{shape}], not {list(array.shape)}")
-    return int(array.shape[0])
+def check_values(spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[int, StatewiseError]:
+    """Returns what is wrong with the values of which steps of a column, `[steps, timesteps, …]` each; empty if nothing is."""
+    wrong: dict[int, StatewiseError] = {}
+    for tensor in spec.inputs:
+        array = inputs[tensor.name]
+        if array.dtype.kind == "f":
+            if not np.isfinite(array).all():
+                _check_finite(tensor, array, wrong)
+        elif tensor.minimum is not None or tensor.maximum is not None:
+            _check_range(tensor, array, wrong)
+    return wrong
 
 
-def _check_values(tensor: TensorSpec, array: Array) -> None:
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            _check_finite(tensor, array)
-    elif tensor.minimum is not None or tensor.maximum is not None:
-        low, high = tensor.minimum, tensor.maximum
-        if (low is not None and array.min() < low) or (high is not None and array.max() > high):
-            raise _bad(tensor.name, f"takes {low} to {high}, not {array.min()} to {array.max()}")
-
-
-def _check_finite(tensor: TensorSpec, array: Array) -> None:
+def _check_finite(tensor: TensorSpec, array: Array, wrong: dict[int, StatewiseError]) -> None:
     refused = ~np.isfinite(array)
     if tensor.masked:
         masked = np.array([missing == "mask" for missing in tensor.missing])
         refused &= ~(np.isnan(array) & masked)
-    places = np.argwhere(refused)
-    if len(places):
-        first = tuple(places[0])
-        feature = tensor.features[first[-1]] if tensor.features else str(list(map(int, first[1:])))
-        message = f"input {tensor.name!r}: {array[first]} at timestep {first[0]}, feature {feature}; the step has not run"
-        raise error(Reason.NON_FINITE_INPUT, message, field=tensor.name)
+    flat = refused.reshape(len(refused), -1)
+    for step in np.flatnonzero(flat.any(axis=1)).tolist():
+        timestep, *rest = map(int, np.unravel_index(flat[step].argmax(), refused.shape[1:]))
+        feature = tensor.features[rest[-1]] if tensor.features else str(rest)
+        value = array[(step, timestep, *rest)]
+        message = f"input {tensor.name!r}: {value} at timestep {timestep}, feature {feature}; the step has not run"
+        wrong[step] = error(Reason.NON_FINITE_INPUT, message, field=tensor.name)
+
+
+def _check_range(tensor: TensorSpec, array: Array, wrong: dict[int, StatewiseError]) -> None:
+    low = -np.inf if tensor.minimum is None else tensor.minimum
+    high = np.inf if tensor.maximum is None else tensor.maximum
+    outside = (array < low) | (array > high)
+    if not outside.any():
+        return
+    for step in np.flatnonzero(outside.reshape(len(outside), -1).any(axis=1)).tolist():
+        found = f"{array[step].min()} to {array[step].max()}"
+        wrong[step] = _bad(tensor.name, f"takes {tensor.minimum} to {tensor.maximum}, not {found}")
+
+
+def _wrong_names(spec: ModelSpec, inputs: Mapping[str, Array]) -> StatewiseError:
+    expected = {tensor.name for tensor in spec.inputs}
+    unknown, absent = sorted(inputs.keys() - expected), sorted(expected - inputs.keys())
+    told = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(absent)}"] * bool(absent)
+    return _bad("inputs", f"the model takes {', '.join(sorted(expected))} ({'; '.join(told)})")
 
 
 def _bad(field: str, message: str) -> StatewiseError:

@@ -19,6 +19,7 @@ CODE_OF_REASON: dict[Reason, grpc.StatusCode] = {
     Reason.AHEAD: grpc.StatusCode.OUT_OF_RANGE,
     Reason.BEHIND_FAILED: grpc.StatusCode.OUT_OF_RANGE,
     Reason.STALE: grpc.StatusCode.ALREADY_EXISTS,
+    Reason.POSITION_REUSED: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BAD_FIELD: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.NON_FINITE_INPUT: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.NON_FINITE_STATE: grpc.StatusCode.FAILED_PRECONDITION,
@@ -28,9 +29,11 @@ CODE_OF_REASON: dict[Reason, grpc.StatusCode] = {
     Reason.ENGINE_FAILED: grpc.StatusCode.INTERNAL,
     Reason.ALREADY_OPEN: grpc.StatusCode.ALREADY_EXISTS,
     Reason.MODEL_UNKNOWN: grpc.StatusCode.NOT_FOUND,
+    Reason.NOT_HERE: grpc.StatusCode.UNAVAILABLE,
     Reason.UNKNOWN: grpc.StatusCode.NOT_FOUND,
     Reason.EXPIRED: grpc.StatusCode.NOT_FOUND,
     Reason.CLOSED: grpc.StatusCode.NOT_FOUND,
+    Reason.LOST: grpc.StatusCode.NOT_FOUND,
 }
 
 

@@ -1,0 +1,19 @@
+"""Sessions, their steps, rows and replies: pure transitions over columns; `table` says how."""
+
+from statewise.sessions.digest import digests
+from statewise.sessions.rows import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS, Rows
+from statewise.sessions.steps import NONE
+from statewise.sessions.table import Admission, Failures, Opening, Sessions
+
+__all__ = [
+    "INITIAL_ROW",
+    "NONE",
+    "PADDING_ROW",
+    "RESERVED_ROWS",
+    "Admission",
+    "Failures",
+    "Opening",
+    "Rows",
+    "Sessions",
+    "digests",
+]

@@ -1,0 +1,113 @@
+"""By which names sessions are found: ids, handles and open tokens; and how those that are gone ended.
+
+A handle is 64 bits: the session's number in the low 24 and 40 random bits that change whenever the number is given to another session,
+so a handle of a closed session, of an earlier run of the server, or out of thin air finds nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.errors import Reason, StatewiseError, error
+from statewise.sessions.rows import Indices
+from statewise.sessions.steps import NONE
+
+TOMBSTONES = 100_000
+TOMBSTONE_SECONDS = 3600.0
+_NUMBER_BITS = 24
+MOST_SESSIONS = 1 << _NUMBER_BITS
+_TOLD = {Reason.CLOSED: "was closed", Reason.EXPIRED: "was idle for too long and has expired"}
+
+Handles = NDArray[np.uint64]
+
+
+class Directory:
+    """The names of `capacity` sessions. `Sessions` is the only one to change it."""
+
+    def __init__(self, capacity: int) -> None:
+        self.ids: list[str] = [""] * capacity
+        self.handles: Handles = np.zeros(capacity, np.uint64)
+        self._open = np.zeros(capacity, np.bool_)
+        self._numbers: dict[str, int] = {}
+        self._tokens: dict[bytes, int] = {}
+        self._token_of: dict[int, bytes] = {}
+        self._ended: OrderedDict[str, tuple[Reason, float]] = OrderedDict()
+        self._reason_of_number: dict[int, Reason] = {}
+        self._stack = list(range(capacity - 1, -1, -1))
+        self._capacity = capacity
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def number(self, session_id: str) -> int | None:
+        """Returns the number of an open session, or `None`."""
+        return self._numbers.get(session_id)
+
+    def find(self, session_id: str) -> int:
+        """Returns the number of an open session; raises `SessionGone` saying how it ended, or that it never was."""
+        number = self._numbers.get(session_id)
+        if number is None:
+            reason = self._ended.get(session_id, (Reason.UNKNOWN, 0.0))[0]
+            raise error(reason, f"session {session_id!r} {_TOLD.get(reason, 'is not known to this server')}")
+        return number
+
+    def opened_by(self, token: bytes) -> int | None:
+        """Returns the open session that an open with this token made, or `None`."""
+        return self._tokens.get(token) if token else None
+
+    def find_handles(self, handles: Handles) -> Indices:
+        """Returns the number of each handle's open session, `NONE` where there is none."""
+        numbers = (handles & np.uint64(MOST_SESSIONS - 1)).astype(np.int64)
+        inside = numbers < self._capacity
+        numbers[~inside] = 0
+        known = inside & (self.handles[numbers] == handles) & self._open[numbers]
+        numbers[~known] = NONE
+        return numbers
+
+    def why_not(self, handle: int) -> StatewiseError:
+        """Returns why a handle finds no session."""
+        number = handle & (MOST_SESSIONS - 1)
+        reason = self._reason_of_number.get(number)
+        if reason and int(self.handles[number]) == handle:
+            return error(reason, f"the session of handle {handle:#x} {_TOLD[reason]}")
+        return error(Reason.NOT_HERE, f"handle {handle:#x} is not of this server, or of a session long gone: open it again")
+
+    def add(self, session_id: str, token: bytes) -> int:
+        """Enters a session and returns its number; raises `AlreadyOpen` or `Overloaded`."""
+        if session_id in self._numbers:
+            raise error(Reason.ALREADY_OPEN, f"session {session_id!r} is open already: choose another id, or none")
+        if not self._stack:
+            raise error(Reason.OVERLOADED, f"all {self._capacity} sessions are taken", retry_after_seconds=1.0)
+        number = self._stack.pop()
+        self._ended.pop(session_id, None)
+        self._reason_of_number.pop(number, None)
+        self.ids[number] = session_id
+        self._open[number] = True
+        self.handles[number] = (secrets.randbits(64 - _NUMBER_BITS) or 1) << _NUMBER_BITS | number
+        self._numbers[session_id] = number
+        if token:
+            self._tokens[token] = number
+            self._token_of[number] = token
+        return number
+
+    def end(self, number: int, reason: Reason, now: float) -> None:
+        """Notes how a session ended; its number stays taken until `release`."""
+        session_id = self.ids[number]
+        del self._numbers[session_id]
+        self._open[number] = False
+        self._tokens.pop(self._token_of.pop(number, b""), None)
+        self._ended[session_id] = (reason, now)
+        self._reason_of_number[number] = reason
+        oldest = next(iter(self._ended.values()))
+        while len(self._ended) > TOMBSTONES or (self._ended and now - oldest[1] > TOMBSTONE_SECONDS):
+            self._ended.popitem(last=False)
+            oldest = next(iter(self._ended.values()), (reason, now))
+
+    def release(self, number: int) -> None:
+        """Makes a number free to be taken again."""
+        self.ids[number] = ""
+        self._stack.append(number)

@@ -1,0 +1,99 @@
+"""The replies that sessions retain, so that a step sent again is answered again and not run again.
+
+A session retains its last `W` replies in a ring. What identifies them (position, digest) is held for all sessions in columns
+`[W, sessions]`. The outputs of one timestep, by far the most frequent reply, lie in columns of each model as well: memory that is
+reserved but costs nothing before it is used, and one assignment for a whole batch. Longer replies are kept as they are, within a
+budget of bytes; past it the oldest is forgotten, and its step, sent again, is called STALE.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.sessions.rows import Indices
+from statewise.sessions.steps import NONE
+from statewise.spec import TensorSpec
+
+Array = NDArray[np.generic]
+
+
+class Replies:
+    """The rings of all sessions. `Sessions` says when one begins and ends; the batcher brings the outputs."""
+
+    def __init__(self, widest: int, sessions: int, budget_bytes: int) -> None:
+        self.start = np.full((widest, sessions), NONE, np.int64)
+        self.timesteps = np.zeros((widest, sessions), np.int64)
+        self.digest = np.zeros((widest, sessions), np.uint64)
+        self._shape = (widest, sessions)
+        self._cursor = np.zeros(sessions, np.int64)
+        self._models: dict[int, dict[str, Array]] = {}
+        self._long: OrderedDict[tuple[int, int], dict[str, Array]] = OrderedDict()
+        self._long_bytes = 0
+        self._budget_bytes = budget_bytes
+
+    def reserve(self, model: int, outputs: Sequence[TensorSpec]) -> None:
+        """Makes room for the replies of a model's sessions."""
+        self._models[model] = {tensor.name: np.zeros((*self._shape, *tensor.shape), tensor.dtype) for tensor in outputs}
+
+    def release(self, model: int) -> None:
+        """Gives a model's room back, when none of its sessions is left."""
+        del self._models[model]
+
+    def forget(self, session: int) -> None:
+        """Empties a session's ring."""
+        self.start[:, session] = NONE
+        self._cursor[session] = 0
+        for place in range(self._shape[0]):
+            self._drop_long(place, session)
+
+    def retain(self, sessions: Indices, starts: Indices, timesteps: Indices, digests: NDArray[np.uint64], widths: Indices) -> Indices:
+        """Enters steps that have just been committed, one a session, and returns the places of their replies in the rings."""
+        places = self._cursor[sessions]
+        self._cursor[sessions] = (places + 1) % widths
+        self.start[places, sessions] = starts
+        self.timesteps[places, sessions] = timesteps
+        self.digest[places, sessions] = digests
+        return places
+
+    def store(self, model: int, sessions: Indices, places: Indices, outputs: Mapping[str, Array]) -> None:
+        """Keeps outputs `[steps, timesteps, …]`, all of the same number of timesteps."""
+        if self._long:
+            for place, session in zip(places.tolist(), sessions.tolist(), strict=True):
+                self._drop_long(place, session)
+        columns = self._models[model]
+        if next(iter(outputs.values())).shape[1] == 1:
+            for name, array in outputs.items():
+                columns[name][places, sessions] = array[:, 0]
+            return
+        for row, key in enumerate(zip(places.tolist(), sessions.tolist(), strict=True)):
+            self._long[key] = {name: array[row].copy() for name, array in outputs.items()}
+            self._long_bytes += _size(self._long[key])
+        while self._long_bytes > self._budget_bytes:
+            (place, session), forgotten = self._long.popitem(last=False)
+            self._long_bytes -= _size(forgotten)
+            self.start[place, session] = NONE
+
+    def find(self, session: int, position: int) -> int:
+        """Returns the place of the reply to the step that began at `position`, or `NONE`."""
+        places = np.flatnonzero(self.start[:, session] == position)
+        return int(places[0]) if len(places) else NONE
+
+    def outputs(self, model: int, session: int, place: int) -> dict[str, Array]:
+        """Returns a retained reply: `[timesteps, …]` each."""
+        kept = self._long.get((place, session))
+        if kept is not None:
+            return kept
+        return {name: column[place, session][None].copy() for name, column in self._models[model].items()}
+
+    def _drop_long(self, place: int, session: int) -> None:
+        dropped = self._long.pop((place, session), None)
+        if dropped:
+            self._long_bytes -= _size(dropped)
+
+
+def _size(outputs: Mapping[str, Array]) -> int:
+    return sum(array.nbytes for array in outputs.values())

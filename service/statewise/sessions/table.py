@@ -1,0 +1,366 @@
+"""The table of sessions, and every transition of a session, a step or a row.
+
+The theory. A session has a committed `row` at `position` timesteps. Its admitted steps form a chain; `tail` is the position at which
+the next one is admitted. A step of position p is *admitted* at p = tail, *joined* if it is in the chain, *replayed* if its reply is
+retained, and otherwise refused: AHEAD beyond the tail, STALE before it. Only the first of a chain runs:
+
+    admit → (wait) → dispatch ─→ park ─→ dispatch …   a cut of a long step: its row is its own, not yet the session's
+                        ├──────→ commit                the fresh row, the new position and the reply become the session's
+                        └──────→ fail                  the fresh row is dropped; tail goes back; those behind that counted on it fail
+
+Rows are immutable once written, so nothing needs rolling back. All of this is columns: one call moves one session or a thousand.
+Nothing here awaits, reads a clock or does I/O: `now` is an argument, in seconds of any steady clock, and what the caller must do next
+is returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from statewise.errors import Reason, StatewiseError, error
+from statewise.sessions.digest import Digests
+from statewise.sessions.directory import Directory
+from statewise.sessions.replies import Replies
+from statewise.sessions.rows import INITIAL_ROW, Indices, Rows
+from statewise.sessions.steps import NONE, Steps
+
+RETRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a session begins as.
+
+    Attributes:
+        model: the number of the model version that it is pinned to.
+        pool: the number of the rows that hold its state.
+        idle_timeout_seconds: it ends after this long without a step.
+        retained: how many replies it retains, and how many of its steps may be in flight.
+        token: random bytes that make a repeated open give the same session, or empty.
+    """
+
+    model: int
+    pool: int
+    idle_timeout_seconds: float
+    retained: int = 4
+    token: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of each step of a column.
+
+    Attributes:
+        steps: `[steps]`, the number of each new step, `NONE` where there is none.
+        ready: those of them that may run at once.
+        joined: place in the column and the step in flight that it asks for again.
+        replayed: place in the column and the place of the retained reply in its session's ring.
+        refused: place in the column and why.
+    """
+
+    steps: Indices
+    ready: Indices
+    joined: list[tuple[int, int]] = field(default_factory=list)
+    replayed: list[tuple[int, int]] = field(default_factory=list)
+    refused: list[tuple[int, StatewiseError]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Steps that are over without having advanced their session, each with why, and those that are ready in their place."""
+
+    failed: list[tuple[int, StatewiseError]]
+    ready: Indices
+
+
+class Sessions:
+    """All sessions of a server: columns `[capacity]`, a session being a number; the only place that changes them.
+
+    Attributes:
+        steps: the admitted steps.
+        replies: the retained replies.
+        directory: ids, handles and open tokens of sessions, and how those that are gone ended.
+    """
+
+    def __init__(self, capacity: int, pending: int, *, widest: int = 16, reply_bytes: int = 1 << 28) -> None:
+        self.capacity = capacity
+        self.widest = widest
+        self.steps = Steps(pending)
+        self.replies = Replies(widest, capacity, reply_bytes)
+        self.directory = Directory(capacity)
+        self.model = np.zeros(capacity, np.int64)
+        self.pool = np.zeros(capacity, np.int64)
+        self.row = np.zeros(capacity, np.int64)
+        self.position = np.zeros(capacity, np.int64)
+        self.tail = np.zeros(capacity, np.int64)
+        self.first = np.full(capacity, NONE, np.int64)
+        self.last = np.full(capacity, NONE, np.int64)
+        self.pending = np.zeros(capacity, np.int64)
+        self.retained = np.zeros(capacity, np.int64)
+        self.idle_timeout = np.zeros(capacity, np.float64)
+        self.last_used = np.zeros(capacity, np.float64)
+        self.live = np.zeros(capacity, np.bool_)
+        self._pools: list[Rows] = []
+        self._sessions_of_model: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.directory)
+
+    def __repr__(self) -> str:
+        return f"<Sessions {len(self)} of {self.capacity}, {len(self.steps)} steps>"
+
+    def add_pool(self, rows: Rows) -> int:
+        """Returns the number by which sessions name these rows."""
+        self._pools.append(rows)
+        return len(self._pools) - 1
+
+    def rows_of(self, session: int) -> Rows:
+        """Returns the rows that hold a session's state."""
+        return self._pools[self.pool[session]]
+
+    def count(self, model: int) -> int:
+        """Returns how many sessions, open or with a step still running, are pinned to a model."""
+        return self._sessions_of_model.get(model, 0)
+
+    def open(self, session_id: str, opening: Opening, now: float) -> int:
+        """Starts a session from the initial state; raises `AlreadyOpen` or `Overloaded`."""
+        return self._start(session_id, opening, INITIAL_ROW, 0, now)
+
+    def fork(self, parent: int, session_id: str, opening: Opening, now: float) -> int:
+        """Starts a session from the committed state of another, whose row it shares; see `open`."""
+        row = int(self.row[parent])
+        child = self._start(session_id, opening, row, int(self.position[parent]), now)
+        self._pools[opening.pool].hold(np.array([row]))
+        return child
+
+    def restore(self, session_id: str, opening: Opening, row: int, position: int, now: float) -> int:
+        """Starts a session at a state that was written to `row`, which becomes its own; see `open`."""
+        return self._start(session_id, opening, row, position, now)
+
+    def admit(
+        self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests, now: float, room: int | None = None
+    ) -> Admission:
+        """Takes on a column of steps, one each of distinct live sessions.
+
+        Args:
+            positions: `[steps]`, as the client told them, `NONE` for those of no position.
+            timesteps: of each of the steps.
+            room: how many new steps the caller takes at most.
+        """
+        known = (positions == self.tail[sessions]) | (positions == NONE)
+        fresh = np.flatnonzero(known & (self.pending[sessions] < self.retained[sessions]))
+        fresh = fresh[: self.steps.room if room is None else min(room, self.steps.room)]
+        theirs = sessions[fresh]
+        steps = self.steps.take(theirs, positions[fresh], timesteps, digests[fresh])
+        ready = self._chain(theirs, steps)
+        self.tail[theirs] += timesteps
+        self.pending[theirs] += 1
+        self.last_used[sessions] = now
+        numbers = np.full(len(sessions), NONE, np.int64)
+        numbers[fresh] = steps
+        admission = Admission(numbers, ready)
+        if len(fresh) < len(sessions):
+            for place in np.flatnonzero(numbers == NONE).tolist():
+                self._explain(admission, place, int(sessions[place]), int(positions[place]), int(digests[place]))
+        return admission
+
+    def dispatch(self, steps: Indices) -> tuple[Indices, Indices]:
+        """Sends steps into a run, the point of no return; returns the rows to read, and fresh ones to write."""
+        sessions = self.steps.session[steps]
+        self.steps.running[steps] = True
+        source = np.where(self.steps.done[steps] > 0, self.steps.row[steps], self.row[sessions])
+        return source, self._rows(sessions).take(len(steps))
+
+    def park(self, steps: Indices, targets: Indices, timesteps: int) -> Indices:
+        """Keeps the rows of cuts that ran; returns the steps that are to run on. The rest belonged to sessions that have ended."""
+        rows = self._rows(self.steps.session[steps])
+        begun = steps[self.steps.done[steps] > 0]
+        rows.drop(self.steps.row[begun])
+        self.steps.row[steps] = targets
+        self.steps.done[steps] += timesteps
+        self.steps.running[steps] = False
+        return steps[self.live[self.steps.session[steps]]]
+
+    def commit(self, steps: Indices, targets: Indices, now: float) -> tuple[Indices, Indices, Indices]:
+        """Makes fresh rows and positions their sessions' own, and retains the places for the replies.
+
+        Returns:
+            the places of the replies in the rings, the positions after the steps, and the steps that are ready now.
+        """
+        sessions = self.steps.session[steps]
+        rows = self._rows(sessions)
+        begun = steps[self.steps.done[steps] > 0]
+        rows.drop(self.steps.row[begun])
+        rows.drop(self.row[sessions])
+        self.row[sessions] = targets
+        starts = self.position[sessions]
+        timesteps = self.steps.timesteps[steps]
+        self.position[sessions] = starts + timesteps
+        self.last_used[sessions] = now
+        places = self.replies.retain(sessions, starts, timesteps, self.steps.digest[steps], self.retained[sessions])
+        positions = self.position[sessions]
+        return places, positions, self._leave(steps)
+
+    def fail(self, step: int, problem: StatewiseError, target: int = NONE) -> Failures:
+        """Ends a step without advancing its session; `target` is the row that its run was to write, if it was in one.
+
+        The steps behind it that told their position counted on it, and fail too.
+        """
+        session = int(self.steps.session[step])
+        if target != NONE:
+            self.rows_of(session).drop(np.array([target]))
+        expected = int(self.position[session])
+        counted = [other for other in self._behind(step) if self.steps.start[other] != NONE]
+        behind = [(other, error(Reason.BEHIND_FAILED, "a step before this one failed", expected=expected)) for other in counted]
+        return self._withdraw(session, [(step, problem), *behind])
+
+    def close(self, session_id: str, now: float) -> tuple[int, Failures] | None:
+        """Ends a session; returns its number and its steps that will not run, or `None` if it is not open."""
+        session = self.directory.number(session_id)
+        if session is None:
+            return None
+        return session, self._end(session, Reason.CLOSED, now)
+
+    def expire(self, now: float) -> Indices:
+        """Ends the sessions that have nothing pending and were idle for longer than their timeout, and returns them."""
+        idle = self.live & (self.pending == 0) & (now - self.last_used > self.idle_timeout)
+        expired = np.flatnonzero(idle)
+        for session in expired.tolist():
+            self._end(session, Reason.EXPIRED, now)
+        return expired
+
+    def _start(self, session_id: str, opening: Opening, row: int, position: int, now: float) -> int:
+        session = self.directory.add(session_id, opening.token)
+        self.model[session], self.pool[session] = opening.model, opening.pool
+        self.row[session], self.position[session], self.tail[session] = row, position, position
+        self.first[session] = self.last[session] = NONE
+        self.pending[session] = 0
+        self.retained[session] = min(opening.retained, self.widest)
+        self.idle_timeout[session], self.last_used[session] = opening.idle_timeout_seconds, now
+        self.live[session] = True
+        self.replies.forget(session)
+        self._sessions_of_model[opening.model] = self.count(opening.model) + 1
+        return session
+
+    def _rows(self, sessions: Indices) -> Rows:
+        return self._pools[self.pool[sessions[0]]]
+
+    def _chain(self, sessions: Indices, steps: Indices) -> Indices:
+        """Puts new steps at the ends of their chains and returns those that are alone in theirs."""
+        ends = self.last[sessions]
+        waits = ends != NONE
+        self.steps.next[ends[waits]] = steps[waits]
+        alone = ~waits
+        self.first[sessions[alone]] = steps[alone]
+        self.last[sessions] = steps
+        return steps[alone]
+
+    def _behind(self, step: int) -> list[int]:
+        behind = []
+        following = int(self.steps.next[step])
+        while following != NONE:
+            behind.append(following)
+            following = int(self.steps.next[following])
+        return behind
+
+    def _leave(self, steps: Indices) -> Indices:
+        """Takes the first steps of chains away; returns those that are first now."""
+        sessions = self.steps.session[steps]
+        following = self.steps.next[steps]
+        self.first[sessions] = following
+        alone = following == NONE
+        self.last[sessions[alone]] = NONE
+        self.pending[sessions] -= 1
+        self.steps.free(steps)
+        self._reclaim(sessions)
+        return following[~alone]
+
+    def _withdraw(self, session: int, failed: list[tuple[int, StatewiseError]]) -> Failures:
+        """Takes steps of one session out of its chain, and the tail back."""
+        gone = {step for step, _ in failed}
+        chain = [int(self.first[session]), *self._behind(int(self.first[session]))]
+        kept = [step for step in chain if step not in gone]
+        first = chain[0]
+        for step in gone:
+            if self.steps.done[step]:
+                self.rows_of(session).drop(self.steps.row[[step]])
+            self.tail[session] -= self.steps.timesteps[step]
+        for step, following in zip(kept, [*kept[1:], NONE], strict=True):
+            self.steps.next[step] = following
+        self.first[session], self.last[session] = (kept[0], kept[-1]) if kept else (NONE, NONE)
+        self.pending[session] -= len(gone)
+        self.steps.free(np.array(sorted(gone)))
+        self._reclaim(np.array([session]))
+        return Failures(failed, np.array(kept[:1] if first in gone else [], np.int64))
+
+    def _explain(self, admission: Admission, place: int, session: int, position: int, digest: int) -> None:
+        """Enters what becomes of a step that is not new, or is too much."""
+        tail = int(self.tail[session])
+        try:
+            if position in (NONE, tail):
+                raise self._too_much(session)
+            if position > tail:
+                raise _out_of_order(Reason.AHEAD, position, tail)
+            step = self._in_flight(session, position)
+            if step != NONE:
+                _check_digest(digest, int(self.steps.digest[step]), position)
+                self.steps.waiters[step] += 1
+                admission.joined.append((place, step))
+                return
+            ring = self.replies.find(session, position)
+            if ring == NONE:
+                raise _out_of_order(Reason.STALE, position, tail)
+            _check_digest(digest, int(self.replies.digest[ring, session]), position)
+            admission.replayed.append((place, ring))
+        except StatewiseError as problem:
+            admission.refused.append((place, problem))
+
+    def _too_much(self, session: int) -> StatewiseError:
+        if self.pending[session] >= self.retained[session]:
+            message = f"{self.pending[session]} steps of the session are in flight already, as many as it retains replies"
+        else:
+            message = f"{len(self.steps)} steps are pending already"
+        return error(Reason.OVERLOADED, message, retry_after_seconds=RETRY_SECONDS)
+
+    def _in_flight(self, session: int, position: int) -> int:
+        at, step = int(self.position[session]), int(self.first[session])
+        while step != NONE:
+            if at == position:
+                return step
+            at += int(self.steps.timesteps[step])
+            step = int(self.steps.next[step])
+        return NONE
+
+    def _end(self, session: int, reason: Reason, now: float) -> Failures:
+        self.live[session] = False
+        self.directory.end(session, reason, now)
+        chain = [int(self.first[session])] if self.first[session] != NONE else []
+        chain += self._behind(chain[0]) if chain else []
+        told = error(reason, f"session {self.directory.ids[session]!r} was closed")
+        waiting = [(step, told) for step in chain if not self.steps.running[step]]
+        failures = self._withdraw(session, waiting) if waiting else Failures([], np.empty(0, np.int64))
+        if not chain:
+            self._reclaim(np.array([session]))
+        return failures
+
+    def _reclaim(self, sessions: Indices) -> None:
+        """Frees what sessions held that have ended, once no run can read it any more."""
+        over = sessions[~self.live[sessions] & (self.pending[sessions] == 0)]
+        for session in over.tolist():
+            self.rows_of(session).drop(self.row[[session]])
+            self.replies.forget(session)
+            self.directory.release(session)
+            self._sessions_of_model[int(self.model[session])] -= 1
+
+
+def _out_of_order(reason: Reason, position: int, tail: int) -> StatewiseError:
+    told = "is behind" if reason is Reason.STALE else "is ahead of"
+    return error(reason, f"position {position} {told} the session, which expects {tail}", expected=tail)
+
+
+def _check_digest(digest: int, kept: int, position: int) -> None:
+    if digest != kept:
+        message = f"position {position} was used by a step with other inputs; the session has not advanced by this one"
+        raise error(Reason.POSITION_REUSED, message)
