@@ -1,356 +1,431 @@
-"""The loop around the scheduler: pending → next batch → engine → commit → replies.
+"""The loop around the scheduler: arrive → admit → next batch → engine → commit → answer.
 
-`submit` validates and admits a step on the event loop and returns a future. One task takes batches from the scheduler as long as
-there are any and runs each in the engine's one thread; when it comes back, positions, rows and replies are committed on the loop.
-All mutable state (sessions, scheduler) is touched by the event loop alone, so nothing here needs a lock.
+What streams read is gathered until the event loop comes round, and admitted in columns. As soon as the engine is free the next
+batch runs: on the loop itself where it is short, in the engine's thread where it is long; when it comes back, positions, rows and
+replies are committed on the loop and answered. All mutable state is touched by the event loop alone, so nothing here needs a
+lock.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from statewise import columns
-from statewise.catalog import LoadError, Served, load
+from statewise.columns import Arrival, Column, Frames, Part, batch_of, gathered
 from statewise.config import Limits
-from statewise.conversation import Closed, Opened, Reply, Step
-from statewise.engine import EngineError, Outcome, Provider
+from statewise.conversation import Asker, Frame, Step
+from statewise.engine import Batch, EngineError, Outcome
 from statewise.errors import Reason, StatewiseError, error
-from statewise.inputs import check_inputs
+from statewise.inputs import check_shapes, check_values
 from statewise.metrics import ServerMetrics
-from statewise.repository import Repository, RepositoryError
-from statewise.scheduler import Pending, Scheduler
-from statewise.sessions import Sessions
+from statewise.models import Models, Served
+from statewise.runs import run_apart
+from statewise.scheduler import CUT, Scheduler
+from statewise.sessions import NONE, Failures, Sessions, digests
 
 Array = NDArray[np.generic]
-IDLE_SCAN_SECONDS = 1.0
-RETRY_SECONDS = 0.1
-LONGEST_ID = 128
+Indices = NDArray[np.int64]
+INLINE_SECONDS = 300e-6
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Work:
-    """What a pending step carries through the scheduler."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """A batch on its way through the engine."""
 
-    step: Step
-    answer: asyncio.Future[Reply]
-    parts: list[Mapping[str, Array]] = field(default_factory=list)
-
-
-_Pending = Pending[Served, _Work]
+    model: Served
+    parts: list[Part]
+    steps: Indices
+    targets: Indices
+    batch: Batch
+    started: float
 
 
 class Batcher:
-    """Opens, steps and closes sessions of the models of one repository.
-
-    `failed` is set when the loop has died; the server must then end.
-    """
+    """Runs the steps of all sessions. `failed` is set when it can go on no more; the server must then end."""
 
     def __init__(
         self,
-        repository: Repository,
+        sessions: Sessions,
+        models: Models,
         limits: Limits,
-        provider: Provider,
         metrics: ServerMetrics,
-        threads: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.limits = limits
+        capacity = limits.pending_steps
         self.failed = asyncio.Event()
-        self.served: dict[tuple[str, int], Served] = {}
-        self._repository = repository
-        self._provider: Provider = provider
-        self._threads = threads
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._sessions = sessions
+        self._models = models
+        self._limits = limits
         self._metrics = metrics
         self._clock = clock
-        self._sessions: Sessions[Served] = Sessions(limits.sessions)
-        self._scheduler: Scheduler[Served, _Work] = Scheduler(limits.batch)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._loading = asyncio.Lock()
-        self._wake = asyncio.Event()
+        self._scheduler = Scheduler(capacity, limits.batch)
+        self._arrivals: list[Arrival | Column] = []
+        self._columns: dict[int, Column] = {}
+        self._column_of = np.zeros(capacity, np.int64)
+        self._place_of = np.zeros(capacity, np.int64)
+        self._joined: dict[int, list[tuple[Column, int]]] = {}
+        self._columns_of: dict[Asker, set[int]] = {}
+        self._under_way: deque[_Run] = deque()
+        self._number = 0
+        self._ticking = False
+        self._pumping = False
         self._quiet = asyncio.Event()
-        self._pending = 0
-        self._draining = False
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> dict[str, str]:
-        """Loads what new sessions of every model get, and begins to run; returns why models could not be loaded, by name."""
-        refused = {}
-        for model in self._repository.models():
-            try:
-                await self._find(model, 0)
-            except (RepositoryError, LoadError, StatewiseError) as problem:
-                refused[model] = str(problem)
-        for run in (self._run(), self._expire()):
-            task = asyncio.create_task(run)
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
-        return refused
+    def step(self, step: Step, asker: Asker, tag: object) -> None:
+        """Takes a single step on, to be answered through `asker`; raises `StatewiseError` if it is refused at once."""
+        session = self._sessions.directory.find(step.session_id)
+        model = self._models[int(self._sessions.model[session])]
+        timesteps = check_shapes(model.spec, step.inputs, self._limits.timesteps)
+        self._arrive(Arrival(session, model, timesteps, step, asker, tag))
 
-    async def open(self, model: str, version: int = 0, session_id: str = "", idle_timeout_seconds: float | None = None) -> Opened:
-        """Opens a session of `version`, or of what the repository gives new sessions if that is 0.
-
-        Raises:
-            ModelUnknown, AlreadyOpen, Overloaded, InvalidInput, Unavailable: nothing was opened.
-        """
-        self._refuse_draining()
-        timeout = self._check_timeout(idle_timeout_seconds)
-        if len(session_id.encode()) > LONGEST_ID:
-            raise error(Reason.BAD_FIELD, f"session_id: takes at most {LONGEST_ID} bytes", field="session_id")
-        try:
-            served = await self._find(model, version)
-        except RepositoryError as problem:
-            raise error(Reason.MODEL_UNKNOWN, str(problem)) from problem
-        except LoadError as problem:
-            raise error(Reason.ENGINE_FAILED, f"model {model!r} cannot be loaded: {problem}") from problem
-        self._refuse_draining()
-        session = self._sessions.open(session_id or secrets.token_hex(16), served, served.rows, timeout, self._clock())
-        self._metrics.sessions_opened.labels(served.name, str(served.version)).inc()
-        self._metrics.sessions_open.set(len(self._sessions))
-        return Opened(session.id, served.name, served.version, served.spec, session.position, timeout)
-
-    async def close(self, session_id: str) -> Closed:
-        """Ends a session, whether or not it is still open; its steps that have not begun fail with CLOSED."""
-        session = self._sessions.close(session_id)
-        if session is None:
-            return Closed(closed=False, position=0)
-        for pending in self._scheduler.drop(session):
-            session.rows.give(pending.row)
-            self._fail(pending, error(Reason.CLOSED, f"session {session_id!r} was closed"))
-        self._metrics.sessions_ended.labels("closed").inc()
-        self._metrics.sessions_open.set(len(self._sessions))
-        return Closed(closed=True, position=session.position)
-
-    def submit(self, step: Step) -> asyncio.Future[Reply]:
-        """Admits a step; steps of one session run in the order of these calls.
-
-        Raises:
-            StatewiseError: the step was not admitted. What fails later fails through the future.
-        """
-        try:
-            return self._admit(step)
-        except StatewiseError as refused:
-            self._metrics.steps_rejected.labels(str(refused.reason)).inc()
-            raise
-
-    def position(self, session_id: str) -> int:
-        """Returns how many timesteps a session has consumed; 0 if it is not open."""
-        try:
-            return self._sessions.find(session_id).position
-        except StatewiseError:
-            return 0
-
-    def only_input(self, session_id: str) -> str | None:
-        """Returns the name of the only input of a session's model; `None` if there are several or no such session."""
-        try:
-            inputs = self._sessions.find(session_id).model.spec.inputs
-        except StatewiseError:
-            return None
-        return inputs[0].name if len(inputs) == 1 else None
-
-    async def drain(self, grace_seconds: float) -> None:
-        """Refuses new sessions and steps, lets what is pending finish within the grace, and stops."""
-        self._draining = True
-        if self._pending:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), grace_seconds)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _admit(self, step: Step) -> asyncio.Future[Reply]:
-        self._refuse_draining()
-        session = self._sessions.find(step.session_id)
-        if self._pending >= self.limits.pending_steps:
-            message = f"{self._pending} steps are pending already"
-            raise error(Reason.OVERLOADED, message, retry_after_seconds=RETRY_SECONDS)
-        timesteps = check_inputs(session.model.spec, step.inputs, self.limits.timesteps)
+    def frame(self, frame: Frame, asker: Asker, tag: object) -> None:
+        """Takes a frame on; raises `StatewiseError` if it is refused as a whole."""
+        sessions = self._sessions.directory.find_handles(frame.handles)
+        known = sessions != NONE
+        refused = {row: self._sessions.directory.why_not(int(frame.handles[row])) for row in np.flatnonzero(~known).tolist()}
+        if known.any():
+            numbers = self._sessions.model[sessions]
+            model = self._models[int(numbers[known.argmax()])]
+            timesteps = check_shapes(model.spec, frame.inputs, self._limits.timesteps, steps=len(sessions))
+            refused |= _strangers(sessions, known, numbers, model)
+        for row, problem in refused.items():
+            position = int(self._sessions.position[sessions[row]]) if sessions[row] != NONE else 0
+            asker.refuse(tag, row, position, problem)
+        if len(refused) == len(sessions):
+            return
         now = self._clock()
-        self._sessions.admit(session, step.position, timesteps, now)
-        deadline = None if step.timeout_seconds is None else now + step.timeout_seconds
-        work = _Work(step, asyncio.get_running_loop().create_future())
-        self._scheduler.add(Pending(session, timesteps, now, deadline, step.position is not None, work))
-        self._count(+1)
-        self._wake.set()
-        return work.answer
+        deadline = np.inf if frame.timeout_seconds is None else now + frame.timeout_seconds
+        rows = np.arange(len(sessions))
+        positions = np.full(len(sessions), NONE, np.int64) if frame.positions is None else frame.positions
+        whole = Frames(asker, tag, rows, whole=True)
+        column = Column(
+            model, sessions, positions, frame.inputs, timesteps, frame.last_only, now, np.full(len(sessions), deadline), whole
+        )
+        self._arrive(column.only(np.setdiff1d(rows, list(refused))) if refused else column)
 
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while steps := self._live(self._scheduler.next()):
-                await self._run_batch(steps)
+    def forget(self, asker: Asker) -> None:
+        """Answers `asker` no more; its steps that nobody else waits for and that have not begun are dropped."""
+        self._arrivals = [a for a in self._arrivals if (a.asker if isinstance(a, Arrival) else a.client) is not asker]
+        for number in self._columns_of.pop(asker, set()):
+            column = self._columns.get(number)
+            if column:
+                places = column.audience.forget(asker)
+                for place in places[column.steps[places] != NONE].tolist():
+                    self._leave(int(column.steps[place]))
+        for step, seats in list(self._joined.items()):
+            for column, place in [seat for seat in seats if asker in seat[0].audience.askers]:
+                column.audience.forget(asker)
+                if not column.audience.waits(place):
+                    seats.remove((column, place))
+                    self._leave(step)
+        self._pump_soon()
 
-    def _live(self, steps: list[_Pending]) -> list[_Pending]:
-        """Drops what has expired or was cancelled before it began; if that is the whole batch, goes on to the next."""
-        while steps:
-            now = self._clock()
-            live = [pending for pending in steps if not self._dropped(pending, now)]
-            if live:
-                return live
-            steps = self._scheduler.next()
-        return []
+    def stop(self) -> None:
+        """Ends the engine's thread; a run that is under way is not waited for."""
+        self.thread.shutdown(wait=False, cancel_futures=True)
 
-    def _dropped(self, pending: _Pending, now: float) -> bool:
-        if pending.done:
-            return False
-        if pending.payload.answer.cancelled():
-            self._give_up(pending, error(Reason.BEHIND_FAILED, "cancelled"))
-            return True
-        if pending.deadline is not None and now > pending.deadline:
-            self._give_up(pending, error(Reason.EXPIRED_IN_QUEUE, "the step's timeout passed before it began to run"))
-            return True
-        return False
-
-    async def _run_batch(self, steps: list[_Pending]) -> None:
-        model = steps[0].session.model
-        targets = [model.rows.take() for _ in steps]
-        started = self._clock()
-        for pending in steps:
-            if not pending.done:
-                self._metrics.queue_seconds.observe(started - pending.arrived)
-        outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, _run_apart, model, steps, targets)
-        labels = (model.name, str(model.version))
-        self._metrics.compute_seconds(*labels).observe(self._clock() - started)
-        self._metrics.batch_steps(*labels).observe(len(steps))
-        for place, (pending, target) in enumerate(zip(steps, targets, strict=True)):
-            self._settle(pending, target, *outcomes[place])
-
-    def _settle(self, pending: _Pending, target: int, outcome: Outcome | EngineError, column: int) -> None:
-        """Commits one row of a batch, parks it for its next cut, or fails its step."""
-        if isinstance(outcome, EngineError):
-            self._abandon(pending, target, error(Reason.ENGINE_FAILED, f"the model failed on this step: {outcome}"))
-        elif not outcome.finite[column]:
-            message = "the step would leave NaN or infinity in the output or the state; the session keeps its last good state"
-            self._abandon(pending, target, error(Reason.NON_FINITE_STATE, message))
-        else:
-            length = pending.chunk
-            pending.payload.parts.append({name: array[:length, column] for name, array in outcome.outputs.items()})
-            pending.session.rows.give(pending.row)
-            pending.done += length
-            if pending.done < pending.timesteps and not pending.session.ended:
-                pending.row = target
-                self._scheduler.again(pending)
-            elif pending.done < pending.timesteps:
-                self._abandon(pending, target, error(Reason.CLOSED, f"session {pending.session.id!r} was closed"), parked=False)
-            else:
-                self._commit(pending, target)
-
-    def _commit(self, pending: _Pending, target: int) -> None:
-        session, work, now = pending.session, pending.payload, self._clock()
-        self._sessions.commit(session, target, pending.timesteps, now)
-        self._scheduler.finish(pending)
-        self._count(-1)
-        labels = (session.model.name, str(session.model.version))
-        self._metrics.steps(*labels, "OK").inc()
-        self._metrics.timesteps(*labels).inc(pending.timesteps)
-        self._metrics.step_seconds.observe(now - pending.arrived)
-        if not work.answer.done():
-            work.answer.set_result(Reply(session.position, columns.joined(work.parts, work.step.last_only)))
-
-    def _abandon(self, pending: _Pending, target: int, problem: StatewiseError, *, parked: bool = True) -> None:
-        """Fails a step that has begun: its fresh rows are freed, its session stands as it was."""
-        pending.session.rows.give(target)
-        if parked:
-            pending.session.rows.give(pending.row)
-        self._give_up(pending, problem)
-
-    def _give_up(self, pending: _Pending, problem: StatewiseError) -> None:
-        """Fails a step taken from the scheduler, and those behind it that counted on it."""
-        session = pending.session
-        behind = self._scheduler.fail_behind(pending)
-        self._scheduler.finish(pending)
-        self._fail(pending, problem)
-        for other in behind:
-            self._fail(other, error(Reason.BEHIND_FAILED, "a step before this one failed", expected=session.position))
-
-    def _fail(self, pending: _Pending, problem: StatewiseError) -> None:
-        self._sessions.withdraw(pending.session, pending.timesteps)
-        self._count(-1)
-        model = pending.session.model
-        self._metrics.steps(model.name, str(model.version), str(problem.reason)).inc()
-        if not pending.payload.answer.done():
-            pending.payload.answer.set_exception(problem)
-
-    async def _expire(self) -> None:
-        while True:
-            await asyncio.sleep(IDLE_SCAN_SECONDS)
-            expired = self._sessions.expire(self._clock())
-            if expired:
-                self._metrics.sessions_ended.labels("expired").inc(len(expired))
-                self._metrics.sessions_open.set(len(self._sessions))
-
-    async def _find(self, model: str, version: int) -> Served:
-        """Returns a version that is ready; the first to ask for it has it loaded, off the loop."""
-        number = version or self._repository.default(model)
-        if served := self.served.get((model, number)):
-            return served
-        file = self._repository.path(model, number)
-        async with self._loading:
-            if served := self.served.get((model, number)):
-                return served
-            work = functools.partial(load, model, number, file, self.limits, self._provider, self._threads)
-            loaded = await asyncio.get_running_loop().run_in_executor(self._thread, work)
-            self.served[model, number] = loaded
-        self._metrics.model_info.labels(model, str(number), loaded.provider).set(1)
-        log.info("model ready", model=model, version=number, provider=loaded.provider)
-        return loaded
-
-    def _check_timeout(self, asked: float | None) -> float:
-        if asked is None:
-            return self.limits.idle_timeout_seconds
-        if not 0 < asked <= self.limits.longest_idle_timeout_seconds:
-            message = f"idle_timeout: takes more than 0 and at most {self.limits.longest_idle_timeout_seconds:g} seconds"
-            raise error(Reason.BAD_FIELD, message, field="idle_timeout")
-        return asked
-
-    def _refuse_draining(self) -> None:
-        if self._draining:
-            raise error(Reason.DRAINING, "the server is about to stop")
-
-    def _count(self, change: int) -> None:
-        self._pending += change
-        self._metrics.steps_pending.set(self._pending)
-        if self._pending:
+    async def until_quiet(self) -> None:
+        """Returns when every step that was taken on has been answered."""
+        while self._arrivals or len(self._sessions.steps):
             self._quiet.clear()
-        else:
+            await self._quiet.wait()
+
+    def close(self, failures: Failures) -> None:
+        """Answers the steps that a closed session takes with it."""
+        self._refuse(failures)
+        self._pump_soon()
+
+    def hangs(self, longest_seconds: float) -> bool:
+        """Whether a run has been under way for longer than any should be."""
+        return bool(self._under_way) and self._clock() - self._under_way[0].started > longest_seconds
+
+    def _arrive(self, arrival: Arrival | Column) -> None:
+        self._arrivals.append(arrival)
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_soon(self._guarded, self._tick)
+
+    def _tick(self) -> None:
+        """Admits what has arrived since the loop last came round, in the order of arrival."""
+        self._ticking = False
+        arrivals, self._arrivals = self._arrivals, []
+        singles: list[Arrival] = []
+        now = self._clock()
+        for arrival in arrivals:
+            if isinstance(arrival, Arrival):
+                singles.append(arrival)
+                continue
+            for column in gathered(singles, now):
+                self._admit(column)
+            singles = []
+            self._admit(arrival)
+        for column in gathered(singles, now):
+            self._admit(column)
+        self._pump()
+
+    def _admit(self, column: Column) -> None:
+        column = self._able(column)
+        if not len(column.sessions):
+            return
+        names = [tensor.name for tensor in column.model.spec.inputs]
+        told = digests(column.inputs, names, column.last_only)
+        admission = self._sessions.admit(column.sessions, column.positions, column.timesteps, told, column.arrived)
+        column.steps = admission.steps
+        fresh = np.flatnonzero(column.steps != NONE)
+        if len(fresh):
+            self._number += 1
+            self._columns[self._number] = column
+            self._column_of[column.steps[fresh]] = self._number
+            self._place_of[column.steps[fresh]] = fresh
+            for asker in column.audience.askers:
+                self._columns_of.setdefault(asker, set()).add(self._number)
+            self._scheduler.add(admission.ready, column.model.number, column.timesteps, column.client)
+        for place, step in admission.joined:
+            self._joined.setdefault(step, []).append((column, place))
+        for place, ring in admission.replayed:
+            self._replay(column, place, ring)
+        for place, problem in admission.refused:
+            self._turn_away(column, place, problem)
+        self._metrics.steps_pending.set(len(self._sessions.steps))
+
+    def _able(self, column: Column) -> Column:
+        """Returns the column without the steps whose session has ended since they were read, or whose values are refused."""
+        wrong = check_values(column.model.spec, column.inputs)
+        for place in np.flatnonzero(~self._sessions.live[column.sessions]).tolist():
+            wrong[place] = error(Reason.CLOSED, "the session was closed")
+        for place, problem in wrong.items():
+            self._turn_away(column, place, problem)
+        return column.only(np.setdiff1d(np.arange(len(column.sessions)), list(wrong))) if wrong else column
+
+    def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
+        self._metrics.steps_rejected.labels(str(problem.reason)).inc()
+        column.audience.refuse(place, int(self._sessions.position[column.sessions[place]]), problem)
+
+    def _replay(self, column: Column, place: int, ring: int) -> None:
+        session = int(column.sessions[place])
+        replies = self._sessions.replies
+        outputs = {name: array[None] for name, array in replies.outputs(column.model.number, session, ring).items()}
+        positions = replies.start[ring, [session]] + replies.timesteps[ring, [session]]
+        column.audience.answer(np.array([place]), positions, outputs, retiring=column.model.retiring)
+        self._metrics.steps_repeated.inc()
+
+    def _pump_soon(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._guarded, self._pump)
+
+    def _pump(self) -> None:
+        """Sends the next batch to the engine, if the engine is free, or a full one waits to follow the one that it runs."""
+        self._pumping = False
+        while len(self._under_way) < (2 if len(self._scheduler) >= self._limits.batch else 1):
+            run = self._next()
+            if run is None:
+                break
+            self._under_way.append(run)
+            if len(self._under_way) == 1 and self._expected_seconds(run) < INLINE_SECONDS:
+                self._finish(run, run_apart(run.model, run.batch))
+                self._pump_soon()  # the loop reads what has come meanwhile first
+                return
+            work = asyncio.get_running_loop().run_in_executor(self.thread, run_apart, run.model, run.batch)
+            work.add_done_callback(functools.partial(self._guarded, self._returned, run))
+        if not self._arrivals and not len(self._sessions.steps):
             self._quiet.set()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            log.error("the batcher has died", exc_info=task.exception())
+    def _next(self) -> _Run | None:
+        """Returns the next batch, with its rows."""
+        while len(steps := self._scheduler.next()):
+            steps = self._in_time(steps)
+            if not len(steps):
+                continue
+            model = self._columns[int(self._column_of[steps[0]])].model
+            parts = self._parts(steps)
+            source, targets = self._sessions.dispatch(steps)
+            started = self._clock()
+            for part in parts:
+                if not part.offset:
+                    self._metrics.queue_seconds.observe(started - part.column.arrived, len(part.places))
+            return _Run(model, parts, steps, targets, batch_of(model.spec, parts, source, targets), started)
+        return None
+
+    def _in_time(self, steps: Indices) -> Indices:
+        """Drops the steps whose timeout passed before they began."""
+        now = self._clock()
+        late = [
+            step
+            for part in self._parts(steps)
+            if not part.offset and (part.column.deadlines < now).any()
+            for step in steps[part.seats][part.column.deadlines[part.places] < now].tolist()
+        ]
+        for step in late:
+            problem = error(Reason.EXPIRED_IN_QUEUE, "the step's timeout passed before it began to run")
+            self._refuse(self._sessions.fail(step, problem))
+        return steps[~np.isin(steps, late)] if late else steps
+
+    def _parts(self, steps: Indices) -> list[Part]:
+        """Returns the steps by column, and within it by the timesteps that have run."""
+        numbers, done = self._column_of[steps], self._sessions.steps.done[steps]
+        places = self._place_of[steps]
+        if (numbers == numbers[0]).all() and (done == done[0]).all():
+            return [self._part(int(numbers[0]), np.arange(len(steps)), places, int(done[0]))]
+        parts = []
+        for number, offset in dict.fromkeys(zip(numbers.tolist(), done.tolist(), strict=True)):
+            seats = np.flatnonzero((numbers == number) & (done == offset))
+            parts.append(self._part(number, seats, places[seats], offset))
+        return parts
+
+    def _part(self, number: int, seats: Indices, places: Indices, offset: int) -> Part:
+        column = self._columns[number]
+        return Part(column, seats, places, offset, min(column.timesteps - offset, CUT))
+
+    def _expected_seconds(self, run: _Run) -> float:
+        return run.model.loaded.expected_seconds(len(run.steps), max(part.length for part in run.parts))
+
+    def _returned(self, run: _Run, work: asyncio.Future[tuple[Outcome, dict[int, EngineError]]]) -> None:
+        if not work.cancelled():
+            self._finish(run, work.result())
+            self._pump()
+
+    def _finish(self, run: _Run, returned: tuple[Outcome, dict[int, EngineError]]) -> None:
+        outcome, problems = returned
+        self._under_way.remove(run)
+        self._measure(run)
+        for seat in np.flatnonzero(~outcome.finite).tolist():
+            problem = _engine_failed(problems[seat]) if seat in problems else _not_finite()
+            self._refuse(self._sessions.fail(int(run.steps[seat]), problem, int(run.targets[seat])))
+        for part in run.parts:
+            well = outcome.finite[part.seats]
+            if well.any():
+                self._settle(run, outcome, part, part.seats[well], part.places[well])
+        self._metrics.steps_pending.set(len(self._sessions.steps))
+
+    def _settle(self, run: _Run, outcome: Outcome, part: Part, seats: Indices, places: Indices) -> None:
+        """Commits the steps of a part, or parks them for their next cut."""
+        column, steps, targets = part.column, run.steps[seats], run.targets[seats]
+        outputs = {name: array[: part.length, seats] for name, array in outcome.outputs.items()}
+        if column.timesteps > CUT:
+            column.keep(places, part.offset, outputs)
+        if part.offset + part.length < column.timesteps:
+            going = self._sessions.park(steps, targets, part.length)
+            self._scheduler.add(going, run.model.number, column.timesteps - part.offset - part.length, column.client)
+            for step in np.setdiff1d(steps, going).tolist():
+                self._refuse(self._sessions.fail(step, error(Reason.CLOSED, "the session was closed")))
+            return
+        if column.timesteps > CUT:
+            result = {name: array[places] for name, array in column.outputs.items()}
+        else:
+            result = {name: array.swapaxes(0, 1) for name, array in outputs.items()}
+        if column.last_only:
+            result = {name: array[:, -1:] for name, array in result.items()}
+        self._commit(run, column, steps, targets, places, result)
+
+    def _commit(
+        self, run: _Run, column: Column, steps: Indices, targets: Indices, places: Indices, outputs: dict[str, Array]
+    ) -> None:
+        now = self._clock()
+        sessions = column.sessions[places]
+        numbers = self._column_of[steps[:1]]
+        rings, positions, ready = self._sessions.commit(steps, targets, now)
+        self._sessions.replies.store(run.model.number, sessions, rings, outputs)
+        column.steps[places] = NONE
+        self._let_go(int(numbers[0]), column)
+        self._line_up(ready)
+        column.audience.answer(places, positions, outputs, retiring=run.model.retiring)
+        if self._joined:
+            self._answer_joined(steps, positions, outputs, retiring=run.model.retiring)
+        labels = (run.model.name, str(run.model.version))
+        self._metrics.steps(*labels, "OK").inc(len(steps))
+        self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
+        self._metrics.step_seconds.observe(now - column.arrived, len(steps))
+
+    def _answer_joined(self, steps: Indices, positions: Indices, outputs: dict[str, Array], *, retiring: bool) -> None:
+        for number, step in enumerate(steps.tolist()):
+            here = slice(number, number + 1)
+            for column, place in self._joined.pop(step, ()):
+                part = {name: array[here] for name, array in outputs.items()}
+                column.audience.answer(np.array([place]), positions[here], part, retiring=retiring)
+
+    def _refuse(self, failures: Failures) -> None:
+        """Answers steps that failed, and lines up those that are ready in their place."""
+        for step, problem in failures.failed:
+            number, place = int(self._column_of[step]), int(self._place_of[step])
+            column = self._columns[number]
+            self._scheduler.remove(np.array([step]))
+            position = int(self._sessions.position[column.sessions[place]])
+            column.steps[place] = NONE
+            self._let_go(number, column)
+            self._metrics.steps(column.model.name, str(column.model.version), str(problem.reason)).inc()
+            for each, seat in [(column, place), *self._joined.pop(step, ())]:
+                each.audience.refuse(seat, position, problem)
+        self._line_up(failures.ready)
+
+    def _line_up(self, ready: Indices) -> None:
+        for part in self._parts(ready) if len(ready) else ():
+            left = part.column.timesteps - part.offset
+            self._scheduler.add(ready[part.seats], part.column.model.number, left, part.column.client)
+
+    def _let_go(self, number: int, column: Column) -> None:
+        """Forgets a column all of whose steps are settled."""
+        if (column.steps == NONE).all():
+            del self._columns[number]
+            for asker in column.audience.askers:
+                theirs = self._columns_of.get(asker)
+                if theirs is not None:
+                    theirs.discard(number)
+
+    def _leave(self, step: int) -> None:
+        """One of those that waited for a step has gone; the last one takes the step along, unless it has begun."""
+        steps = self._sessions.steps
+        if step == NONE:
+            return
+        steps.waiters[step] -= 1
+        if not steps.waiters[step] and not steps.running[step] and not steps.done[step]:
+            self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))
+
+    def _measure(self, run: _Run) -> None:
+        labels = (run.model.name, str(run.model.version))
+        self._metrics.compute_seconds(*labels).observe(self._clock() - run.started)
+        self._metrics.batch_steps(*labels).observe(len(run.steps))
+
+    def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
+        """Runs a callback of the loop; whatever goes wrong in it, the batcher cannot be trusted any more."""
+        try:
+            work(*arguments)
+        except Exception:
+            log.exception("the batcher has died")
             self.failed.set()
 
 
-def _run_apart(model: Served, steps: list[_Pending], targets: list[int]) -> list[tuple[Outcome | EngineError, int]]:
-    """Runs a batch and returns each step's outcome and its column in it; if the batch fails, one step at a time.
-
-    This runs in the engine's thread. The sources are immutable, so a second run reads what the first one read.
-    """
-    try:
-        outcome = model.engine.run(columns.gathered(model.spec, _chunks(steps), _sources(steps), targets))
-        return [(outcome, column) for column in range(len(steps))]
-    except EngineError as problem:
-        if len(steps) == 1:
-            return [(problem, 0)]
-    return [_run_apart(model, [step], [target])[0] for step, target in zip(steps, targets, strict=True)]
-
-
-def _chunks(steps: list[_Pending]) -> list[dict[str, Array]]:
-    return [{name: array[step.done : step.done + step.chunk] for name, array in step.payload.step.inputs.items()} for step in steps]
+def _strangers(sessions: Indices, known: NDArray[np.bool_], numbers: Indices, model: Served) -> dict[int, StatewiseError]:
+    """Returns the rows of a frame that are there twice, or of another model than the first."""
+    refused: dict[int, StatewiseError] = {}
+    others = np.flatnonzero(known & (numbers != model.number))
+    for row in others.tolist():
+        message = f"handles: row {row} is of another model version than {model.name}@{model.version}; a frame holds one"
+        refused[row] = error(Reason.BAD_FIELD, message, field="handles")
+    values, counts = np.unique(sessions[known], return_counts=True)
+    for session in values[counts > 1].tolist():
+        for row in np.flatnonzero(sessions == session).tolist():
+            refused[row] = error(
+                Reason.BAD_FIELD, f"handles: the session of row {row} is in the frame more than once", field="handles"
+            )
+    return refused
 
 
-def _sources(steps: list[_Pending]) -> list[int]:
-    return [step.source for step in steps]
+def _engine_failed(problem: EngineError) -> StatewiseError:
+    return error(Reason.ENGINE_FAILED, f"the model failed on this step: {problem}")
+
+
+def _not_finite() -> StatewiseError:
+    message = "the step would leave NaN or infinity in the output or the state; the session keeps its last good state"
+    return error(Reason.NON_FINITE_STATE, message)

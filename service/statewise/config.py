@@ -21,6 +21,10 @@ class Limits:
         pending_steps: admitted and not yet answered, of all sessions.
         timesteps: of one step.
         batch: steps of one engine run.
+        frame_rows: of one frame.
+        retained_replies: the most that a session may ask for.
+        reply_bytes: of retained replies longer than a timestep, of all sessions.
+        memory_bytes: of models and the states that they reserve; 0 is no limit.
         idle_timeout_seconds: of a session whose Open names none.
         longest_idle_timeout_seconds: the most that an Open may ask for.
     """
@@ -29,6 +33,11 @@ class Limits:
     pending_steps: int = 20_000
     timesteps: int = 4_096
     batch: int = 256
+    frame_rows: int = 4_096
+    retained_replies: int = 16
+    reply_bytes: int = 256 * 1024 * 1024
+    memory_bytes: int = 0
+    message_bytes: int = 4 * 1024 * 1024
     idle_timeout_seconds: float = 600.0
     longest_idle_timeout_seconds: float = 86_400.0
 
@@ -49,6 +58,8 @@ class ServeSettings(BaseSettings):
     max_timesteps: int = Field(4_096, ge=1)
     max_batch: int = Field(256, ge=1, le=4_096)
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=2**31 - 1)
+    memory_bytes: int = Field(0, ge=0)
+    unsealed_snapshots: bool = False
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
 
@@ -68,5 +79,7 @@ class ServeSettings(BaseSettings):
             pending_steps=self.max_pending_steps,
             timesteps=self.max_timesteps,
             batch=self.max_batch,
+            memory_bytes=self.memory_bytes,
+            message_bytes=self.max_message_bytes,
             idle_timeout_seconds=self.idle_timeout_seconds,
         )

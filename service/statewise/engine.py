@@ -22,7 +22,15 @@ Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
 
 
 class EngineError(Exception):
-    """A model cannot be run by this engine, or a run failed."""
+    """A model cannot be run by this engine, or a run failed.
+
+    Attributes:
+        fatal: whether nothing on the device can be trusted any more.
+    """
+
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +92,12 @@ class StatePool:
     @property
     def bytes(self) -> int:
         """What the pool takes if every row is used."""
-        return self.rows * self.bytes_of_row
+        return self.rows * self.bytes_of(self.states)
 
-    @property
-    def bytes_of_row(self) -> int:
-        """What one session's state takes."""
-        return sum(math.prod(state.shape) * np.dtype(state.dtype).itemsize for state in self.states)
+    @staticmethod
+    def bytes_of(states: tuple[StateSpec, ...]) -> int:
+        """Returns what one session's state takes."""
+        return sum(math.prod(state.shape) * np.dtype(state.dtype).itemsize for state in states)
 
     def read(self, rows: Indices) -> dict[str, Array]:
         """Returns the states `[rows, *state.shape]`, by the name of the plain graph's input."""
@@ -135,10 +143,10 @@ class OnnxEngine:
         try:
             self._runtime.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime raises many unrelated classes
-            raise EngineError(str(error)) from error
+            raise EngineError(str(error), fatal=pool.provider == "CUDAExecutionProvider") from error
         values = binding.get_outputs()
         if any(value.data_ptr() != address for value, address in zip(values, pool.addresses, strict=False)):
-            raise EngineError("ONNX Runtime moved a state pool: it must be written in place")
+            raise EngineError("ONNX Runtime moved a state pool: it must be written in place", fatal=True)
         finite, *outputs = (value.numpy() for value in values[len(self._pools) :])
         return Outcome(dict(zip(self._outputs, outputs, strict=True)), finite)
 

@@ -50,7 +50,8 @@ def pools(spec: ModelSpec) -> tuple[Pool, ...]:
 def pooled(plain: onnx.ModelProto, spec: ModelSpec, *, by_element: bool = False) -> onnx.ModelProto:
     """Returns the pooled graph, for pools of any number of rows.
 
-    With `by_element` new rows are scattered element by element: on CUDA that runs a thread an element, and ScatterND a thread a row.
+    With `by_element` new rows are scattered element by element: on CUDA that runs a thread an element, and ScatterND a thread a
+    row.
 
     Its inputs are those of the plain graph without the states, and `SOURCE` and `TARGET` (int64 `[batch]`) and the pools
     `[rows, *state.shape]`; its outputs those of the plain graph without the states, and `FINITE` (bool `[batch]`) and the pools.
@@ -116,7 +117,7 @@ def _infos(states: Sequence[StateSpec]) -> tuple[list[onnx.ValueInfoProto], list
     taken, returned = [], []
     for pool in map(Pool, states):
         element = helper.np_dtype_to_tensor_dtype(np.dtype(pool.state.dtype))
-        shape = ["rows", *pool.state.shape]
+        shape: list[str | int | None] = ["rows", *pool.state.shape]
         taken.append(helper.make_tensor_value_info(pool.input, element, shape))
         returned.append(helper.make_tensor_value_info(pool.output, element, shape))
     return taken, returned

@@ -78,7 +78,8 @@ def _check_finite(tensor: TensorSpec, array: Array, wrong: dict[int, StatewiseEr
 def _check_range(tensor: TensorSpec, array: Array, wrong: dict[int, StatewiseError]) -> None:
     low = -np.inf if tensor.minimum is None else tensor.minimum
     high = np.inf if tensor.maximum is None else tensor.maximum
-    outside = (array < low) | (array > high)
+    whole = array.astype(np.int64, copy=False)
+    outside = (whole < low) | (whole > high)
     if not outside.any():
         return
     for step in np.flatnonzero(outside.reshape(len(outside), -1).any(axis=1)).tolist():

@@ -1,7 +1,8 @@
 """The model repository on disk: which models and versions exist, which one new sessions get, and how a version is added.
 
     <root>/<model>/<version>/model.onnx     a version, complete from the moment its folder has that name
-    <root>/<model>/serving.json             what new sessions get: {"default": 3}; absent, the newest version
+    <root>/<model>/serving.json             what new sessions get; absent, the newest version:
+                                            {"default": 3, "previous": 2, "canary": {"version": 4, "share": 0.1}}
 
 A version is written in a hidden folder beside its place and moved there by one rename, so a reader never sees half of it.
 This module knows files only; `statewise.engine` loads what they hold. The training package writes through `publish`.
@@ -9,6 +10,7 @@ This module knows files only; `statewise.engine` loads what they hold. The train
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -26,6 +28,39 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 class RepositoryError(Exception):
     """The repository has no such model or version, or cannot be read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What new sessions of a model get.
+
+    Attributes:
+        default: the version.
+        previous: what it was before the last promotion.
+        canary: the version that a share of new sessions gets instead, or `None`.
+        share: 0 to 1; which sessions are among them follows from their ids.
+    """
+
+    default: int
+    previous: int | None = None
+    canary: int | None = None
+    share: float = 0.0
+
+    def choose(self, session_id: str) -> int:
+        """Returns the version that a new session of this id gets; the same id always gets the same."""
+        if self.canary is None:
+            return self.default
+        drawn = int.from_bytes(hashlib.sha256(session_id.encode()).digest()[:8], "big") / 2**64
+        return self.canary if drawn < self.share else self.default
+
+    def to_dict(self) -> dict[str, object]:
+        """Returns what serving.json holds."""
+        held: dict[str, object] = {"default": self.default}
+        if self.previous is not None:
+            held["previous"] = self.previous
+        if self.canary is not None:
+            held["canary"] = {"version": self.canary, "share": self.share}
+        return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +95,60 @@ class Repository:
 
     def default(self, model: str) -> int:
         """Returns the version that new sessions get: what serving.json names, else the newest."""
+        return self.serving(model).default
+
+    def serving(self, model: str) -> Serving:
+        """Returns what new sessions get; raises `RepositoryError` if serving.json cannot be followed."""
         versions = self.versions(model)
         file = self.root / model / SERVING_FILE
-        if not file.exists():
-            return versions[-1]
         try:
-            named = json.loads(file.read_text())["default"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            raw = json.loads(file.read_text())
+            canary = raw.get("canary") or {}
+            serving = Serving(raw["default"], raw.get("previous"), canary.get("version"), float(canary.get("share", 0.0)))
+            if any(type(named) not in (int, type(None)) for named in (serving.default, serving.previous, serving.canary)):
+                raise TypeError("a version is an integer")
+        except FileNotFoundError:
+            return Serving(versions[-1])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RepositoryError(f'{file} must hold {{"default": VERSION}}: {error!r}') from error
-        if named not in versions:
-            raise RepositoryError(f"{file} names version {named!r}, {model!r} has: {', '.join(map(str, versions))}")
-        return int(named)
+        for named in (serving.default, serving.canary):
+            if named is not None and named not in versions:
+                raise RepositoryError(f"{file} names version {named!r}, {model!r} has: {', '.join(map(str, versions))}")
+        if not 0 <= serving.share <= 1:
+            raise RepositoryError(f"{file}: the canary's share must be 0 to 1, not {serving.share:g}")
+        return serving
+
+    def stamp(self, model: str) -> tuple[int, int]:
+        """Returns what changes whenever a version comes or goes, or serving.json is written."""
+        folder = self.root / check_name(model)
+        return tuple(_modified(path) for path in (folder, folder / SERVING_FILE))  # type: ignore[return-value]
 
     def promote(self, model: str, version: int) -> None:
-        """Makes `version` what new sessions get, atomically."""
+        """Makes `version` what new sessions get, atomically, and ends a canary."""
         self.path(model, version)
-        folder = self.root / model
-        try:
-            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".serving-", delete=False) as file:
-                json.dump({"default": version}, file)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            written = Path(file.name)
-            written.chmod(0o644)
-            written.replace(folder / SERVING_FILE)
-        except OSError as error:
-            raise RepositoryError(f"cannot write {folder / SERVING_FILE}: {error.strerror}") from error
+        before = self._before(model)
+        previous = before.previous if before and before.default == version else before.default if before else None
+        self._write(model, Serving(version, previous))
+
+    def rollback(self, model: str) -> int:
+        """Makes what new sessions got before the last promotion what they get, and returns it; a second call undoes the first."""
+        serving = self.serving(model)
+        if serving.previous is None:
+            raise RepositoryError(f"{model!r} has no version to go back to: it was never promoted from one to another")
+        self.path(model, serving.previous)
+        self._write(model, Serving(serving.previous, serving.default))
+        return serving.previous
+
+    def set_canary(self, model: str, version: int | None, share: float = 0.0) -> None:
+        """Gives a share of new sessions another version than the others; `None` ends that."""
+        serving = self.serving(model)
+        if version is not None:
+            self.path(model, version)
+            if not 0 < share <= 1:
+                raise RepositoryError(f"a canary's share is more than 0 and at most 1, not {share:g}")
+            if version == serving.default:
+                raise RepositoryError(f"version {version} is what all new sessions get already")
+        self._write(model, Serving(serving.default, serving.previous, version, share if version else 0.0))
 
     def publish(self, model: str, write: Callable[[Path], None], *, promote: bool = False) -> int:
         """Adds the next version of `model` and returns its number.
@@ -118,6 +180,29 @@ class Repository:
             self.promote(model, version)
         return version
 
+    def _before(self, model: str) -> Serving | None:
+        """Returns what serving.json says, `None` where it is absent or says nothing that can be followed."""
+        if not (self.root / model / SERVING_FILE).exists():
+            return None
+        try:
+            return self.serving(model)
+        except RepositoryError:
+            return None
+
+    def _write(self, model: str, serving: Serving) -> None:
+        folder = self.root / model
+        try:
+            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".serving-", delete=False) as file:
+                json.dump(serving.to_dict(), file)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            written = Path(file.name)
+            written.chmod(0o644)
+            written.replace(folder / SERVING_FILE)
+        except OSError as error:
+            raise RepositoryError(f"cannot write {folder / SERVING_FILE}: {error.strerror}") from error
+
     def _move(self, incoming: Path, folder: Path) -> int:
         while True:
             version = max(self._numbers(folder.name), default=0) + 1
@@ -141,6 +226,13 @@ def check_name(model: str) -> str:
     if not _NAME.fullmatch(model):
         raise RepositoryError(f"{model!r} cannot name a model: it takes letters, digits, '_', '-' and '.', and starts with no mark")
     return model
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _flush(file: Path) -> None:

@@ -1,9 +1,10 @@
 """The choice of the next batch, and nothing else: pure, over the numbers of steps.
 
 What waits lies in lines, one for each kind (a model and a length class), and in each line a queue for each client. A batch takes
-from the kind whose head has waited longest, and from its clients in turn, an equal share each, until it is full: a client that sends
-a thousand steps does not hold up one that sends one, and single timesteps never pay for the padding of long steps. A long step is
-cut; after each cut it goes to the back of its line, so single steps run in between. There is no timer: what is ready runs.
+from the kind whose head has waited longest, and from its clients in turn, an equal share each, until it is full: a client that
+sends a thousand steps does not hold up one that sends one, and single timesteps never pay for the padding of long steps. A long
+step is cut; after each cut it goes to the back of its line, so single steps run in between. There is no timer: what is ready
+runs.
 """
 
 from __future__ import annotations

@@ -19,15 +19,18 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from statewise.batcher import Batcher
 from statewise.config import ServeSettings
 from statewise.engine import choose_provider
+from statewise.host import Host
 from statewise.metrics import ServerMetrics
 from statewise.repository import Repository
-from statewise.rpc.servicer import SequenceServicer
-from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+from statewise.rpc.servicer import ModelServicer, SequenceServicer
+from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
-SERVICE = sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name
+SERVICES = (
+    sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name,
+    model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
 EXIT_OK, EXIT_FORCED, EXIT_ENGINE_DIED = 0, 1, 70
 log = structlog.get_logger()
 
@@ -37,28 +40,26 @@ class StartError(Exception):
 
 
 class Server:
-    """One server process: a batcher behind gRPC, and metrics on a port of their own.
+    """One server process: a host of sessions behind gRPC, and metrics on a port of their own.
 
     Attributes:
         address: where gRPC listens, once started.
         metrics_address: where Prometheus finds the metrics, once started.
-        refused: why models could not be loaded, by name.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
         self.address = ""
         self.metrics_address = ""
-        self.refused: dict[str, str] = {}
         registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
         prometheus_client.PlatformCollector(registry=registry)
         prometheus_client.GCCollector(registry=registry)
         self.metrics = ServerMetrics(registry)
-        self.batcher = Batcher(
+        self.host = Host(
             Repository(settings.repository), settings.limits, choose_provider(settings.provider), self.metrics, settings.threads
         )
-        self._servicer = SequenceServicer(self.batcher)
+        self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
         self._metrics_server: tuple[WSGIServer, threading.Thread] | None = None
@@ -69,18 +70,18 @@ class Server:
             raise StartError(f"the repository {self.settings.repository} is not a folder: train a model first, or name another")
         self._bind_metrics()
         self._grpc = self._made()
-        self.refused = await self.batcher.start()
-        if self.refused and not self.batcher.served:
-            raise StartError("; ".join(f"{model}: {why}" for model, why in self.refused.items()))
+        await self.host.start()
+        if self.host.models.refused and not self.host.models.ready:
+            raise StartError("; ".join(f"{model}: {why}" for (model, _), why in self.host.models.refused.items()))
         await self._grpc.start()
-        for service in ("", SERVICE):
+        for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
         """Refuses new work, lets pending steps finish within the settings' time, and stops."""
         assert self._grpc
         await self._health.enter_graceful_shutdown()
-        await self.batcher.drain(self.settings.drain_seconds)
+        await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
         await self._grpc.stop(1.0)
         await self.stop()
@@ -89,6 +90,7 @@ class Server:
         """Ends at once."""
         if self._grpc:
             await self._grpc.stop(None)
+        await self.host.stop()
         if self._metrics_server:
             server, thread = self._metrics_server
             self._metrics_server = None
@@ -109,9 +111,10 @@ class Server:
         ]
         server = grpc.aio.server(options=options)
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.host), server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.reflection:
-            reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         host = self.settings.listen.rpartition(":")[0]
         try:
             self.address = f"{host}:{server.add_insecure_port(self.settings.listen)}"
@@ -138,11 +141,11 @@ async def serve(settings: ServeSettings, announce: Callable[[Server], None]) -> 
     try:
         await server.start()
         announce(server)
-        waits = {asyncio.create_task(event.wait()) for event in (stop, server.batcher.failed)}
+        waits = {asyncio.create_task(event.wait()) for event in (stop, server.host.failed)}
         _, others = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for other in others:
             other.cancel()
-        if server.batcher.failed.is_set():
+        if server.host.failed.is_set():
             return EXIT_ENGINE_DIED
         log.info("draining")
         await server.drain()

@@ -18,7 +18,7 @@ from statewise.client import Client
 from statewise.client.failures import from_status
 from statewise.config import ServeSettings
 from statewise.errors import AlreadyOpen, InvalidInput, ModelUnknown, Reason, SessionGone
-from statewise.server import EXIT_ENGINE_DIED, SERVICE, serve
+from statewise.server import EXIT_ENGINE_DIED, SERVICES, serve
 from statewise.tensors import encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
@@ -122,7 +122,7 @@ def test_unknown_models_and_taken_ids_are_told(tiny_server):
             client.open_session("text", session_id="taken")
 
 
-@pytest.mark.parametrize("service", ["", SERVICE])
+@pytest.mark.parametrize("service", ["", SERVICES[0]])
 def test_health_is_told_by_both_names(tiny_server, service):
     """The server and its service are SERVING by their names of grpc.health.v1."""
     with grpc.insecure_channel(tiny_server.address) as channel:
@@ -131,7 +131,7 @@ def test_health_is_told_by_both_names(tiny_server, service):
 
 
 def _reflected(address):
-    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICES[0])
     with grpc.insecure_channel(address) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         (response,) = stub.ServerReflectionInfo(iter([request]))
@@ -229,4 +229,4 @@ def test_a_second_signal_ends_at_once(tiny_repository):
 async def test_a_dead_engine_ends_the_server_with_status_70(tiny_repository):
     """A server whose batcher has died never limps on."""
     settings = ServeSettings(repository=tiny_repository, listen="127.0.0.1:0", metrics_listen="127.0.0.1:0")
-    assert await serve(settings, lambda server: server.batcher.failed.set()) == EXIT_ENGINE_DIED
+    assert await serve(settings, lambda server: server.host.failed.set()) == EXIT_ENGINE_DIED

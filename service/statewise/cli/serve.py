@@ -28,6 +28,12 @@ def serve(
     max_timesteps: Annotated[int | None, typer.Option(help="Timesteps of one step.", show_default="4096")] = None,
     max_batch: Annotated[int | None, typer.Option(help="Steps of one engine run.", show_default="256")] = None,
     max_message_bytes: Annotated[int | None, typer.Option(help="Bytes of one message.", show_default="4194304")] = None,
+    memory_bytes: Annotated[
+        int | None, typer.Option(help="Of models and the states they reserve; 0: no limit.", show_default="0")
+    ] = None,
+    unsealed_snapshots: Annotated[
+        bool | None, typer.Option(help="Give and take snapshots, which clients could alter.", show_default="no")
+    ] = None,
     idle_timeout_seconds: Annotated[
         float | None, typer.Option(help="A session ends after this idle time.", show_default="600")
     ] = None,
@@ -63,10 +69,10 @@ def serve(
 def _announce(server: Server) -> None:
     """Says, in one line for people and scripts alike, where the server listens, once it does."""
     names = ", ".join(
-        f"{name}@{version} ({served.provider.removesuffix('ExecutionProvider')})"
-        for (name, version), served in sorted(server.batcher.served.items())
+        f"{name}@{version} ({served.loaded.provider.removesuffix('ExecutionProvider')})"
+        for (name, version), served in sorted(server.host.models.ready.items())
     )
-    for model, why in server.refused.items():
+    for (model, _), why in server.host.models.refused.items():
         typer.echo(f"warning: {model} is not served: {why}", err=True)
     typer.echo(
         f"statewise is ready on {server.address}, metrics on http://{server.metrics_address}/metrics, models: {names or 'none yet'}"

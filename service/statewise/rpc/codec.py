@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
+from collections.abc import Iterable
 
-from statewise.conversation import Closed, Opened, Reply, Step
-from statewise.errors import Reason, error
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from numpy.typing import NDArray
+
+from statewise.config import Limits
+from statewise.conversation import Answer, Array, Frame, Step
+from statewise.errors import Reason, StatewiseError, error
+from statewise.host import Closed, Found, Host, Mode, Open, Opened
+from statewise.models import Served
+from statewise.repository import RepositoryError, Serving
+from statewise.rpc.status import to_status
 from statewise.spec import ModelSpec, TensorSpec
 from statewise.tensors import DATA_TYPES, decode, encode
-from statewise.v1 import model_pb2, sequence_pb2
+from statewise.v1 import model_pb2, sequence_pb2, tensor_pb2
 
 UNNAMED = "(a tensor without a name)"
 """No model has an input of that name, so the step is refused, after it is known whether the session exists."""
 
+_FARTHEST = 2**63 - 1
 _MISSING = {"refuse": model_pb2.MISSING_REFUSE, "mask": model_pb2.MISSING_MASK}
+_MODES = {
+    sequence_pb2.OPEN_MODE_UNSPECIFIED: Mode.CREATE,
+    sequence_pb2.OPEN_MODE_CREATE: Mode.CREATE,
+    sequence_pb2.OPEN_MODE_RESUME: Mode.RESUME,
+    sequence_pb2.OPEN_MODE_CREATE_OR_RESUME: Mode.CREATE_OR_RESUME,
+    sequence_pb2.OPEN_MODE_RESTART: Mode.RESTART,
+}
 
 
 def step(request: sequence_pb2.StepRequest, only_input: str | None) -> Step:
@@ -22,16 +39,30 @@ def step(request: sequence_pb2.StepRequest, only_input: str | None) -> Step:
     Args:
         only_input: the name of the model's input where it has just one: a tensor without a name means that one.
     """
-    inputs = {}
-    for tensor in request.inputs:
-        name = tensor.name or only_input or UNNAMED
-        if name in inputs:
-            raise error(Reason.BAD_FIELD, f"inputs: {name!r} is there twice", field="inputs")
-        inputs[name] = decode(tensor)
     return Step(
         request.session_id,
-        inputs,
-        request.position if request.HasField("position") else None,
+        _inputs(request.inputs, only_input),
+        min(request.position, _FARTHEST) if request.HasField("position") else None,
+        seconds(request.timeout) if request.HasField("timeout") else None,
+        request.output_timesteps == sequence_pb2.OUTPUT_TIMESTEPS_LAST,
+    )
+
+
+def frame(request: sequence_pb2.StepFrameRequest) -> Frame:
+    """Returns the frame that a message asks for; raises `InvalidInput` for columns that cannot be read."""
+    handles = _column(request.handles, "handles")
+    if not len(handles):
+        raise error(Reason.BAD_FIELD, "handles: a frame takes at least one session", field="handles")
+    positions = None
+    if request.positions:
+        told = _column(request.positions, "positions")
+        if len(told) != len(handles):
+            raise error(Reason.BAD_FIELD, f"positions: {len(told)} of them for {len(handles)} handles", field="positions")
+        positions = np.minimum(told, np.uint64(_FARTHEST)).astype(np.int64)
+    return Frame(
+        handles,
+        _inputs(request.inputs, None),
+        positions,
         seconds(request.timeout) if request.HasField("timeout") else None,
         request.output_timesteps == sequence_pb2.OUTPUT_TIMESTEPS_LAST,
     )
@@ -42,30 +73,162 @@ def seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos * 1e-9
 
 
-def step_response(request: sequence_pb2.StepRequest, reply: Reply) -> sequence_pb2.StepResponse:
-    """Returns the answer to a step that ran."""
-    outputs = [encode(name, array) for name, array in reply.outputs.items()]
-    return sequence_pb2.StepResponse(
-        request_id=request.request_id, session_id=request.session_id, position=reply.position, outputs=outputs
+def opening(request: sequence_pb2.OpenSessionRequest) -> Open:
+    """Returns what a client asks to open; raises `InvalidInput`."""
+    if request.version < 0:
+        raise error(Reason.BAD_FIELD, "version: takes a positive integer, or 0 for the default", field="version")
+    if request.mode not in _MODES:
+        raise error(Reason.BAD_FIELD, f"mode: {request.mode} is not one of OpenMode", field="mode")
+    mode = _MODES[request.mode]
+    if mode in (Mode.RESUME, Mode.CREATE_OR_RESUME) and not request.session_id:
+        raise error(Reason.BAD_FIELD, "session_id: to resume takes one", field="session_id")
+    return Open(
+        request.model,
+        request.version,
+        request.session_id,
+        seconds(request.idle_timeout) if request.HasField("idle_timeout") else None,
+        mode,
+        request.retained_replies,
+        request.open_token,
+        request.snapshot,
+        request.server_instance,
     )
+
+
+def step_response(request: sequence_pb2.StepRequest, answer: Answer) -> sequence_pb2.StepResponse:
+    """Returns the answer to a step that ran."""
+    return sequence_pb2.StepResponse(
+        request_id=request.request_id,
+        session_id=request.session_id,
+        position=int(answer.positions[0]),
+        outputs=[encode(name, array[0]) for name, array in answer.outputs.items()],
+        retiring=answer.retiring,
+    )
+
+
+def step_refusal(request: sequence_pb2.StepRequest, position: int, problem: StatewiseError) -> sequence_pb2.StepResponse:
+    """Returns the answer to a step that failed."""
+    return sequence_pb2.StepResponse(
+        request_id=request.request_id, session_id=request.session_id, position=position, error=to_status(problem)
+    )
+
+
+def frame_response(request_id: int, answer: Answer) -> sequence_pb2.StepFrameResponse:
+    """Returns the answer to rows of a frame that ran."""
+    return sequence_pb2.StepFrameResponse(
+        request_id=request_id,
+        rows=b"" if answer.rows is None else answer.rows.astype("<u4").tobytes(),
+        positions=answer.positions.astype("<u8").tobytes(),
+        outputs=[encode(name, array) for name, array in answer.outputs.items()],
+        retiring=answer.retiring,
+    )
+
+
+def frame_refusal(request_id: int, refused: Iterable[tuple[int, int, StatewiseError]]) -> sequence_pb2.StepFrameResponse:
+    """Returns the answer to rows of a frame that failed: row, position and why."""
+    errors = [sequence_pb2.RowError(row=row, position=position, error=to_status(problem)) for row, position, problem in refused]
+    return sequence_pb2.StepFrameResponse(request_id=request_id, errors=errors)
 
 
 def open_response(opened: Opened, server_instance: str) -> sequence_pb2.OpenSessionResponse:
     """Returns the answer to an open."""
-    timeout = Duration()
-    timeout.FromNanoseconds(round(opened.idle_timeout_seconds * 1e9))
     return sequence_pb2.OpenSessionResponse(
         session_id=opened.session_id,
-        model=model_pb2.Model(name=opened.model, version=opened.version, spec=_spec(opened.spec)),
+        model=model(opened.model),
         position=opened.position,
-        idle_timeout=timeout,
+        idle_timeout=duration(opened.idle_timeout_seconds),
         server_instance=server_instance,
+        handle=opened.handle,
+        retained_replies=opened.retained_replies,
+        resumed=opened.resumed,
+    )
+
+
+def get_response(found: Found) -> sequence_pb2.GetSessionResponse:
+    """Returns the answer to a get."""
+    return sequence_pb2.GetSessionResponse(
+        model=model_pb2.Model(name=found.model.name, version=found.model.version, digest=found.model.loaded.digest),
+        position=found.position,
+        tail=found.tail,
+        pending=found.pending,
+        idle=duration(found.idle_seconds),
+        retiring=found.model.retiring,
     )
 
 
 def close_response(closed: Closed) -> sequence_pb2.CloseSessionResponse:
     """Returns the answer to a close."""
     return sequence_pb2.CloseSessionResponse(closed=closed.closed, position=closed.position)
+
+
+def model(served: Served) -> model_pb2.Model:
+    """Returns a model version with its spec."""
+    return model_pb2.Model(name=served.name, version=served.version, spec=_spec(served.spec), digest=served.loaded.digest)
+
+
+def summary(host: Host, name: str) -> model_pb2.ModelSummary:
+    """Returns a model and its versions; raises `ModelUnknown`."""
+    models = host.models
+    try:
+        versions = models.repository.versions(name)
+    except RepositoryError as problem:
+        raise error(Reason.MODEL_UNKNOWN, str(problem)) from problem
+    try:
+        serving = models.serving(name)
+    except RepositoryError:
+        serving = Serving(0)
+    return model_pb2.ModelSummary(
+        name=name,
+        default_version=serving.default,
+        canary_version=serving.canary or 0,
+        canary_share=serving.share,
+        versions=[_version(host, name, version) for version in versions],
+    )
+
+
+def limits(taken: Limits) -> model_pb2.Limits:
+    """Returns what the server takes on."""
+    return model_pb2.Limits(
+        sessions=taken.sessions,
+        pending_steps=taken.pending_steps,
+        timesteps=taken.timesteps,
+        frame_rows=taken.frame_rows,
+        message_bytes=taken.message_bytes,
+        retained_replies=taken.retained_replies,
+    )
+
+
+def _version(host: Host, name: str, version: int) -> model_pb2.VersionSummary:
+    served = host.models.ready.get((name, version))
+    return model_pb2.VersionSummary(
+        version=version,
+        ready=served is not None,
+        refused=host.models.refused.get((name, version), ""),
+        sessions=host.sessions.count(served.number) if served else 0,
+    )
+
+
+def duration(length_seconds: float) -> Duration:
+    """Returns seconds as a duration."""
+    made = Duration()
+    made.FromNanoseconds(round(length_seconds * 1e9))
+    return made
+
+
+def _inputs(tensors: Iterable[tensor_pb2.Tensor], only_input: str | None) -> dict[str, Array]:
+    inputs: dict[str, Array] = {}
+    for tensor in tensors:
+        name = tensor.name or only_input or UNNAMED
+        if name in inputs:
+            raise error(Reason.BAD_FIELD, f"inputs: {name!r} is there twice", field="inputs")
+        inputs[name] = decode(tensor)
+    return inputs
+
+
+def _column(raw: bytes, field: str) -> NDArray[np.uint64]:
+    if len(raw) % 8:
+        raise error(Reason.BAD_FIELD, f"{field}: takes 8 bytes a row, not {len(raw)} bytes in all", field=field)
+    return np.frombuffer(raw, "<u8")
 
 
 def _spec(spec: ModelSpec) -> model_pb2.ModelSpec:

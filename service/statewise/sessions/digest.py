@@ -47,7 +47,7 @@ def _words(array: Array, steps: int) -> NDArray[np.uint32]:
 
 
 def _factors(count: int) -> NDArray[np.uint64]:
-    global _constants  # noqa: PLW0603 (a table that grows: always the same numbers at the same places)
+    global _constants
     if len(_constants) < count:
         size = 1 << max(10, (count - 1).bit_length())
         _constants = np.random.Generator(np.random.PCG64(_SEED)).integers(0, 2**64, size, np.uint64, endpoint=False)

@@ -1,7 +1,7 @@
 """By which names sessions are found: ids, handles and open tokens; and how those that are gone ended.
 
-A handle is 64 bits: the session's number in the low 24 and 40 random bits that change whenever the number is given to another session,
-so a handle of a closed session, of an earlier run of the server, or out of thin air finds nothing.
+A handle is 64 bits: the session's number in the low 24 and 40 random bits that change whenever the number is given to another
+session, so a handle of a closed session, of an earlier run of the server, or out of thin air finds nothing.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ class Replies:
         for place in range(self._shape[0]):
             self._drop_long(place, session)
 
-    def retain(self, sessions: Indices, starts: Indices, timesteps: Indices, digests: NDArray[np.uint64], widths: Indices) -> Indices:
+    def retain(
+        self, sessions: Indices, starts: Indices, timesteps: Indices, digests: NDArray[np.uint64], widths: Indices
+    ) -> Indices:
         """Enters steps that have just been committed, one a session, and returns the places of their replies in the rings."""
         places = self._cursor[sessions]
         self._cursor[sessions] = (places + 1) % widths

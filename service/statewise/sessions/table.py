@@ -1,16 +1,16 @@
 """The table of sessions, and every transition of a session, a step or a row.
 
-The theory. A session has a committed `row` at `position` timesteps. Its admitted steps form a chain; `tail` is the position at which
-the next one is admitted. A step of position p is *admitted* at p = tail, *joined* if it is in the chain, *replayed* if its reply is
-retained, and otherwise refused: AHEAD beyond the tail, STALE before it. Only the first of a chain runs:
+The theory. A session has a committed `row` at `position` timesteps. Its admitted steps form a chain; `tail` is the position at
+which the next one is admitted. A step of position p is *admitted* at p = tail, *joined* if it is in the chain, *replayed* if its
+reply is retained, and otherwise refused: AHEAD beyond the tail, STALE before it. Only the first of a chain runs:
 
     admit → (wait) → dispatch ─→ park ─→ dispatch …   a cut of a long step: its row is its own, not yet the session's
                         ├──────→ commit                the fresh row, the new position and the reply become the session's
-                        └──────→ fail                  the fresh row is dropped; tail goes back; those behind that counted on it fail
+                        └──────→ fail                  the fresh row is dropped; the tail goes back, and those behind fail
 
 Rows are immutable once written, so nothing needs rolling back. All of this is columns: one call moves one session or a thousand.
-Nothing here awaits, reads a clock or does I/O: `now` is an argument, in seconds of any steady clock, and what the caller must do next
-is returned.
+Nothing here awaits, reads a clock or does I/O: `now` is an argument, in seconds of any steady clock, and what the caller must do
+next is returned.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Sessions:
 
     def rows_of(self, session: int) -> Rows:
         """Returns the rows that hold a session's state."""
-        return self._pools[self.pool[session]]
+        return self._pools[int(self.pool[session])]
 
     def count(self, model: int) -> int:
         """Returns how many sessions, open or with a step still running, are pinned to a model."""
@@ -245,7 +245,7 @@ class Sessions:
         return session
 
     def _rows(self, sessions: Indices) -> Rows:
-        return self._pools[self.pool[sessions[0]]]
+        return self._pools[int(self.pool[sessions[0]])]
 
     def _chain(self, sessions: Indices, steps: Indices) -> Indices:
         """Puts new steps at the ends of their chains and returns those that are alone in theirs."""
@@ -255,7 +255,8 @@ class Sessions:
         alone = ~waits
         self.first[sessions[alone]] = steps[alone]
         self.last[sessions] = steps
-        return steps[alone]
+        chosen: Indices = steps[alone]
+        return chosen
 
     def _behind(self, step: int) -> list[int]:
         behind = []
@@ -275,7 +276,8 @@ class Sessions:
         self.pending[sessions] -= 1
         self.steps.free(steps)
         self._reclaim(sessions)
-        return following[~alone]
+        ready: Indices = following[~alone]
+        return ready
 
     def _withdraw(self, session: int, failed: list[tuple[int, StatewiseError]]) -> Failures:
         """Takes steps of one session out of its chain, and the tail back."""

@@ -17,15 +17,87 @@ MISSING_UNSPECIFIED: Missing
 MISSING_REFUSE: Missing
 MISSING_MASK: Missing
 
+class ListModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelSummary]
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelSummary, _Mapping]]] = ...) -> None: ...
+
+class ModelSummary(_message.Message):
+    __slots__ = ("name", "default_version", "canary_version", "canary_share", "versions")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    default_version: int
+    canary_version: int
+    canary_share: float
+    versions: _containers.RepeatedCompositeFieldContainer[VersionSummary]
+    def __init__(self, name: _Optional[str] = ..., default_version: _Optional[int] = ..., canary_version: _Optional[int] = ..., canary_share: _Optional[float] = ..., versions: _Optional[_Iterable[_Union[VersionSummary, _Mapping]]] = ...) -> None: ...
+
+class VersionSummary(_message.Message):
+    __slots__ = ("version", "ready", "refused", "sessions")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    ready: bool
+    refused: str
+    sessions: int
+    def __init__(self, version: _Optional[int] = ..., ready: _Optional[bool] = ..., refused: _Optional[str] = ..., sessions: _Optional[int] = ...) -> None: ...
+
+class GetModelRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class GetModelResponse(_message.Message):
+    __slots__ = ("model", "summary", "limits")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    summary: ModelSummary
+    limits: Limits
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("sessions", "pending_steps", "timesteps", "frame_rows", "message_bytes", "retained_replies")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_STEPS_FIELD_NUMBER: _ClassVar[int]
+    TIMESTEPS_FIELD_NUMBER: _ClassVar[int]
+    FRAME_ROWS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RETAINED_REPLIES_FIELD_NUMBER: _ClassVar[int]
+    sessions: int
+    pending_steps: int
+    timesteps: int
+    frame_rows: int
+    message_bytes: int
+    retained_replies: int
+    def __init__(self, sessions: _Optional[int] = ..., pending_steps: _Optional[int] = ..., timesteps: _Optional[int] = ..., frame_rows: _Optional[int] = ..., message_bytes: _Optional[int] = ..., retained_replies: _Optional[int] = ...) -> None: ...
+
 class Model(_message.Message):
-    __slots__ = ("name", "version", "spec")
+    __slots__ = ("name", "version", "spec", "digest")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     spec: ModelSpec
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., spec: _Optional[_Union[ModelSpec, _Mapping]] = ...) -> None: ...
+    digest: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class ModelSpec(_message.Message):
     __slots__ = ("task", "inputs", "outputs", "calendar", "vocabulary")

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from statewise.v1 import model_pb2 as statewise_dot_v1_dot_model__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -22,3 +23,123 @@ if _version_not_supported:
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
+
+
+class ModelServiceStub:
+    """Tells what is served.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListModels = channel.unary_unary(
+                '/statewise.v1.ModelService/ListModels',
+                request_serializer=statewise_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/statewise.v1.ModelService/GetModel',
+                request_serializer=statewise_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_model__pb2.GetModelResponse.FromString,
+                _registered_method=True)
+
+
+class ModelServiceServicer:
+    """Tells what is served.
+    """
+
+    def ListModels(self, request, context):
+        """Lists the models of the repository.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """Tells all of one model: what it takes, its versions and the server's limits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ModelServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=statewise_dot_v1_dot_model__pb2.ListModelsRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_model__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=statewise_dot_v1_dot_model__pb2.GetModelRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_model__pb2.GetModelResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'statewise.v1.ModelService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('statewise.v1.ModelService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ModelService:
+    """Tells what is served.
+    """
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.ModelService/ListModels',
+            statewise_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
+            statewise_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.ModelService/GetModel',
+            statewise_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
+            statewise_dot_v1_dot_model__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SequenceServiceStub:
-    """Opens, steps and closes sessions.
+    """Opens, steps, copies and closes sessions.
     """
 
     def __init__(self, channel):
@@ -40,24 +40,51 @@ class SequenceServiceStub:
                 request_serializer=statewise_dot_v1_dot_sequence__pb2.OpenSessionRequest.SerializeToString,
                 response_deserializer=statewise_dot_v1_dot_sequence__pb2.OpenSessionResponse.FromString,
                 _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/statewise.v1.SequenceService/GetSession',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/statewise.v1.SequenceService/CloseSession',
                 request_serializer=statewise_dot_v1_dot_sequence__pb2.CloseSessionRequest.SerializeToString,
                 response_deserializer=statewise_dot_v1_dot_sequence__pb2.CloseSessionResponse.FromString,
+                _registered_method=True)
+        self.ForkSession = channel.unary_unary(
+                '/statewise.v1.SequenceService/ForkSession',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.ForkSessionRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.ForkSessionResponse.FromString,
+                _registered_method=True)
+        self.SnapshotSession = channel.unary_unary(
+                '/statewise.v1.SequenceService/SnapshotSession',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.SnapshotSessionRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.SnapshotSessionResponse.FromString,
                 _registered_method=True)
         self.Step = channel.stream_stream(
                 '/statewise.v1.SequenceService/Step',
                 request_serializer=statewise_dot_v1_dot_sequence__pb2.StepRequest.SerializeToString,
                 response_deserializer=statewise_dot_v1_dot_sequence__pb2.StepResponse.FromString,
                 _registered_method=True)
+        self.StepFrame = channel.stream_stream(
+                '/statewise.v1.SequenceService/StepFrame',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.StepFrameRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.StepFrameResponse.FromString,
+                _registered_method=True)
 
 
 class SequenceServiceServicer:
-    """Opens, steps and closes sessions.
+    """Opens, steps, copies and closes sessions.
     """
 
     def OpenSession(self, request, context):
-        """Starts a session from the model's initial state.
+        """Starts a session from the model's initial state or from a snapshot, or finds one that is open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """Tells where a session stands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -65,6 +92,20 @@ class SequenceServiceServicer:
 
     def CloseSession(self, request, context):
         """Ends a session and frees its state. Closing a session that has ended already is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkSession(self, request, context):
+        """Starts a session from the state of another, which goes on by itself. Costs no memory until one of the two is stepped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SnapshotSession(self, request, context):
+        """Returns a session's state, to be opened again later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,6 +121,14 @@ class SequenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StepFrame(self, request_iterator, context):
+        """Advances many sessions with one message, column by column: a fraction of the cost of as many steps. What holds of Step
+        holds of each row.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SequenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -88,15 +137,35 @@ def add_SequenceServiceServicer_to_server(servicer, server):
                     request_deserializer=statewise_dot_v1_dot_sequence__pb2.OpenSessionRequest.FromString,
                     response_serializer=statewise_dot_v1_dot_sequence__pb2.OpenSessionResponse.SerializeToString,
             ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.GetSessionRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.GetSessionResponse.SerializeToString,
+            ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
                     request_deserializer=statewise_dot_v1_dot_sequence__pb2.CloseSessionRequest.FromString,
                     response_serializer=statewise_dot_v1_dot_sequence__pb2.CloseSessionResponse.SerializeToString,
             ),
+            'ForkSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkSession,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.ForkSessionRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.ForkSessionResponse.SerializeToString,
+            ),
+            'SnapshotSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.SnapshotSession,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.SnapshotSessionRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.SnapshotSessionResponse.SerializeToString,
+            ),
             'Step': grpc.stream_stream_rpc_method_handler(
                     servicer.Step,
                     request_deserializer=statewise_dot_v1_dot_sequence__pb2.StepRequest.FromString,
                     response_serializer=statewise_dot_v1_dot_sequence__pb2.StepResponse.SerializeToString,
+            ),
+            'StepFrame': grpc.stream_stream_rpc_method_handler(
+                    servicer.StepFrame,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.StepFrameRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.StepFrameResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -107,7 +176,7 @@ def add_SequenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SequenceService:
-    """Opens, steps and closes sessions.
+    """Opens, steps, copies and closes sessions.
     """
 
     @staticmethod
@@ -127,6 +196,33 @@ class SequenceService:
             '/statewise.v1.SequenceService/OpenSession',
             statewise_dot_v1_dot_sequence__pb2.OpenSessionRequest.SerializeToString,
             statewise_dot_v1_dot_sequence__pb2.OpenSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.SequenceService/GetSession',
+            statewise_dot_v1_dot_sequence__pb2.GetSessionRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.GetSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -165,6 +261,60 @@ class SequenceService:
             _registered_method=True)
 
     @staticmethod
+    def ForkSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.SequenceService/ForkSession',
+            statewise_dot_v1_dot_sequence__pb2.ForkSessionRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.ForkSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SnapshotSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.SequenceService/SnapshotSession',
+            statewise_dot_v1_dot_sequence__pb2.SnapshotSessionRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.SnapshotSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Step(request_iterator,
             target,
             options=(),
@@ -181,6 +331,33 @@ class SequenceService:
             '/statewise.v1.SequenceService/Step',
             statewise_dot_v1_dot_sequence__pb2.StepRequest.SerializeToString,
             statewise_dot_v1_dot_sequence__pb2.StepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StepFrame(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/statewise.v1.SequenceService/StepFrame',
+            statewise_dot_v1_dot_sequence__pb2.StepFrameRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.StepFrameResponse.FromString,
             options,
             channel_credentials,
             insecure,

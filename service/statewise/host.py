@@ -1,0 +1,347 @@
+"""Sessions as their clients see them: opened, found, forked, snapshotted and closed; and the life of what serves them.
+
+`Host` joins the table of sessions, the models and the batcher. Only the loop touches them; what takes long (loading, reading and
+writing rows) happens in threads and is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import structlog
+
+from statewise.batcher import Batcher
+from statewise.config import Limits
+from statewise.conversation import Asker, Frame, Step
+from statewise.engine import Provider
+from statewise.errors import Reason, error
+from statewise.metrics import ServerMetrics
+from statewise.models import Models, Served
+from statewise.repository import Repository
+from statewise.sessions import Opening, Sessions
+from statewise.snapshot import Snapshot, SnapshotError
+
+SCAN_SECONDS = 1.0
+HANG_SECONDS = 60.0
+LONGEST_ID = 128
+LONGEST_TOKEN = 64
+RETAINED_REPLIES = 4
+log = structlog.get_logger()
+
+
+class Mode(Enum):
+    """What an open does if the session id is taken, or is not."""
+
+    CREATE = auto()
+    RESUME = auto()
+    CREATE_OR_RESUME = auto()
+    RESTART = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """What a client asks to open; 0, `None` and empty mean the default."""
+
+    model: str = ""
+    version: int = 0
+    session_id: str = ""
+    idle_timeout_seconds: float | None = None
+    mode: Mode = Mode.CREATE
+    retained_replies: int = 0
+    token: bytes = b""
+    snapshot: bytes = b""
+    server_instance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open session."""
+
+    session_id: str
+    handle: int
+    model: Served
+    position: int
+    idle_timeout_seconds: float
+    retained_replies: int
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a session stands."""
+
+    model: Served
+    position: int
+    tail: int
+    pending: int
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Whether this close ended the session, and the timesteps that it had consumed."""
+
+    closed: bool
+    position: int
+
+
+class Host:
+    """Everything between the transport and the engine.
+
+    Attributes:
+        instance: names this run of the server.
+        failed: set when it can go on no more; the server must then end.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        limits: Limits,
+        provider: Provider,
+        metrics: ServerMetrics,
+        threads: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.instance = secrets.token_hex(8)
+        self.limits = limits
+        self.sessions = Sessions(
+            limits.sessions, limits.pending_steps, widest=limits.retained_replies, reply_bytes=limits.reply_bytes
+        )
+        self.models = Models(repository, self.sessions, limits, provider, threads, metrics)
+        self.batcher = Batcher(self.sessions, self.models, limits, metrics, clock)
+        self._metrics = metrics
+        self._clock = clock
+        self._draining = False
+        self._scan: asyncio.Task[None] | None = None
+
+    @property
+    def failed(self) -> asyncio.Event:
+        """Set when the batcher has died or a run hangs."""
+        return self.batcher.failed
+
+    async def start(self) -> None:
+        """Loads what new sessions get, and begins to look after sessions and versions."""
+        await self.models.refresh()
+        self._scan = asyncio.create_task(self._look_after())
+
+    async def open(self, asked: Open) -> Opened:
+        """Opens a session.
+
+        Raises:
+            ModelUnknown, AlreadyOpen, Overloaded, InvalidInput, SessionGone, EngineFailed, Unavailable: nothing was opened.
+        """
+        self._refuse_draining()
+        timeout = self._timeout(asked.idle_timeout_seconds)
+        _check_lengths(asked.session_id, asked.token)
+        retained = self._retained(asked.retained_replies)
+        session_id = asked.session_id or secrets.token_hex(16)
+        if (known := self._open_already(asked)) is not None:
+            return self._opened(known, resumed=True)
+        snapshot = self._snapshot(asked.snapshot) if asked.snapshot else None
+        model, version = (snapshot.model, snapshot.version) if snapshot else (asked.model, asked.version)
+        served = await self.models.find(model, version, session_id)
+        self._refuse_draining()
+        if asked.mode is Mode.RESTART:
+            await self.close(session_id)
+        if (known := self._open_already(asked)) is not None:  # a repeated call may have been faster
+            return self._opened(known, resumed=True)
+        opening = Opening(served.number, served.pool.number, timeout, retained, asked.token)
+        if snapshot is None:
+            return self._count(self._opened(self.sessions.open(session_id, opening, self._clock())))
+        return self._count(self._opened(await self._restore(session_id, opening, served, snapshot)))
+
+    def find(self, session_id: str) -> Found:
+        """Tells where a session stands; raises `SessionGone`."""
+        number = self.sessions.directory.find(session_id)
+        table = self.sessions
+        idle = self._clock() - float(table.last_used[number])
+        model = self.models[int(table.model[number])]
+        return Found(model, int(table.position[number]), int(table.tail[number]), int(table.pending[number]), idle)
+
+    def fork(self, session_id: str, new_session_id: str, token: bytes) -> Opened:
+        """Opens a session at the committed state of another, whose row they share until one of them is stepped."""
+        self._refuse_draining()
+        _check_lengths(new_session_id, token)
+        known = self.sessions.directory.opened_by(token)
+        if known is not None:
+            return self._opened(known, resumed=True)
+        parent, table = self.sessions.directory.find(session_id), self.sessions
+        opening = Opening(
+            int(table.model[parent]), int(table.pool[parent]), float(table.idle_timeout[parent]), int(table.retained[parent]), token
+        )
+        child = table.fork(parent, new_session_id or secrets.token_hex(16), opening, self._clock())
+        return self._count(self._opened(child))
+
+    async def snapshot(self, session_id: str) -> Snapshot:
+        """Returns a session's committed state. It is pinned while it is read, and the session may be stepped meanwhile."""
+        number = self.sessions.directory.find(session_id)
+        table, served = self.sessions, self.models[int(self.sessions.model[number])]
+        row, position = table.row[[number]].copy(), int(table.position[number])
+        served.pool.rows.hold(row)
+        try:
+            read = functools.partial(served.pool.states.read, row)
+            states = await asyncio.get_running_loop().run_in_executor(self.batcher.thread, read)
+        finally:
+            served.pool.rows.drop(row)
+        states = {name: array[0] for name, array in states.items()}
+        return Snapshot(served.name, served.version, served.loaded.digest, position, states)
+
+    async def close(self, session_id: str) -> Closed:
+        """Ends a session, whether or not it is still open; its steps that have not begun fail with CLOSED."""
+        ended = self.sessions.close(session_id, self._clock())
+        if ended is None:
+            return Closed(closed=False, position=0)
+        number, failures = ended
+        position = int(self.sessions.position[number])
+        self.batcher.close(failures)
+        self._metrics.sessions_ended.labels("closed").inc()
+        self._metrics.sessions_open.set(len(self.sessions))
+        return Closed(closed=True, position=position)
+
+    def step(self, step: Step, asker: Asker, tag: object) -> None:
+        """Takes a step on; see `Batcher.step`."""
+        self._refuse_draining()
+        self.batcher.step(step, asker, tag)
+
+    def frame(self, frame: Frame, asker: Asker, tag: object) -> None:
+        """Takes a frame on; see `Batcher.frame`."""
+        self._refuse_draining()
+        if len(frame.handles) > self.limits.frame_rows:
+            message = f"handles: a frame takes at most {self.limits.frame_rows} sessions, not {len(frame.handles)}"
+            raise error(Reason.BAD_FIELD, message, field="handles")
+        self.batcher.frame(frame, asker, tag)
+
+    def forget(self, asker: Asker) -> None:
+        """Answers a stream no more."""
+        self.batcher.forget(asker)
+
+    def position(self, session_id: str) -> int:
+        """Returns how many timesteps a session has consumed; 0 if it is not open."""
+        number = self.sessions.directory.number(session_id)
+        return 0 if number is None else int(self.sessions.position[number])
+
+    def only_input(self, session_id: str) -> str | None:
+        """Returns the name of the only input of a session's model; `None` if there are several or no such session."""
+        number = self.sessions.directory.number(session_id)
+        inputs = () if number is None else self.models[int(self.sessions.model[number])].spec.inputs
+        return inputs[0].name if len(inputs) == 1 else None
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Refuses new sessions and steps, lets what is pending finish within the grace, and stops."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.batcher.until_quiet(), grace_seconds)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends at once."""
+        if self._scan:
+            self._scan.cancel()
+            await asyncio.gather(self._scan, return_exceptions=True)
+        self.batcher.stop()
+        self.models.shutdown()
+
+    def _open_already(self, asked: Open) -> int | None:
+        """Returns the session that this open means if it is open; raises `SessionGone` where it must be and is not."""
+        known = self.sessions.directory.opened_by(asked.token)
+        if known is not None or asked.mode in (Mode.CREATE, Mode.RESTART):
+            return known
+        known = self.sessions.directory.number(asked.session_id)
+        if known is not None or asked.mode is Mode.CREATE_OR_RESUME:
+            return known
+        if asked.server_instance and asked.server_instance != self.instance:
+            raise error(Reason.LOST, f"session {asked.session_id!r} was lost with the server that held it")
+        return self.sessions.directory.find(asked.session_id)
+
+    async def _restore(self, session_id: str, opening: Opening, served: Served, snapshot: Snapshot) -> int:
+        if snapshot.digest != served.loaded.digest:
+            raise error(
+                Reason.BAD_FIELD, f"snapshot: it is of another model file than {served.name}@{served.version}", field="snapshot"
+            )
+        wanted = {state.input: (state.shape, state.dtype) for state in served.spec.states}
+        if {name: (array.shape, array.dtype.name) for name, array in snapshot.states.items()} != wanted:
+            raise error(Reason.BAD_FIELD, "snapshot: its states are not those of the model", field="snapshot")
+        if not served.pool.rows.free:
+            raise error(Reason.OVERLOADED, "no row is free", retry_after_seconds=1.0)
+        row = served.pool.rows.take(1)
+        try:
+            states = {name: array[None] for name, array in snapshot.states.items()}
+            write = functools.partial(served.pool.states.write, row, states)
+            await asyncio.get_running_loop().run_in_executor(self.batcher.thread, write)
+            if self.models.ready.get((served.name, served.version)) is not served:
+                raise error(Reason.OVERLOADED, "the model left memory meanwhile", retry_after_seconds=1.0)
+            return self.sessions.restore(session_id, opening, int(row[0]), snapshot.position, self._clock())
+        except BaseException:
+            served.pool.rows.drop(row)
+            raise
+
+    def _opened(self, number: int, *, resumed: bool = False) -> Opened:
+        table, directory = self.sessions, self.sessions.directory
+        return Opened(
+            directory.ids[number],
+            int(directory.handles[number]),
+            self.models[int(table.model[number])],
+            int(table.position[number]),
+            float(table.idle_timeout[number]),
+            int(table.retained[number]),
+            resumed,
+        )
+
+    def _count(self, opened: Opened) -> Opened:
+        self._metrics.sessions_opened.labels(opened.model.name, str(opened.model.version)).inc()
+        self._metrics.sessions_open.set(len(self.sessions))
+        return opened
+
+    async def _look_after(self) -> None:
+        """Once a second: ends idle sessions, finds new versions, and tells when a run hangs."""
+        while True:
+            await asyncio.sleep(SCAN_SECONDS)
+            expired = self.sessions.expire(self._clock())
+            if len(expired):
+                self._metrics.sessions_ended.labels("expired").inc(len(expired))
+                self._metrics.sessions_open.set(len(self.sessions))
+            if self.batcher.hangs(HANG_SECONDS):
+                log.error("a run of the engine hangs", seconds=HANG_SECONDS)
+                self.failed.set()
+            try:
+                await self.models.refresh()
+            except OSError as problem:
+                log.warning("the repository cannot be read", why=str(problem))
+
+    def _snapshot(self, raw: bytes) -> Snapshot:
+        try:
+            return Snapshot.from_bytes(raw)
+        except SnapshotError as problem:
+            raise error(Reason.BAD_FIELD, f"snapshot: {problem}", field="snapshot") from problem
+
+    def _retained(self, asked: int) -> int:
+        if asked > self.limits.retained_replies:
+            message = f"retained_replies: takes 1 to {self.limits.retained_replies}, or 0 for {RETAINED_REPLIES}"
+            raise error(Reason.BAD_FIELD, message, field="retained_replies")
+        return asked or RETAINED_REPLIES
+
+    def _timeout(self, asked: float | None) -> float:
+        if asked is None:
+            return self.limits.idle_timeout_seconds
+        if not 0 < asked <= self.limits.longest_idle_timeout_seconds:
+            message = f"idle_timeout: takes more than 0 and at most {self.limits.longest_idle_timeout_seconds:g} seconds"
+            raise error(Reason.BAD_FIELD, message, field="idle_timeout")
+        return asked
+
+    def _refuse_draining(self) -> None:
+        if self._draining:
+            raise error(Reason.DRAINING, "the server is about to stop")
+
+
+def _check_lengths(session_id: str, token: bytes) -> None:
+    if len(session_id.encode()) > LONGEST_ID:
+        raise error(Reason.BAD_FIELD, f"session_id: takes at most {LONGEST_ID} bytes", field="session_id")
+    if len(token) > LONGEST_TOKEN:
+        raise error(Reason.BAD_FIELD, f"open_token: takes at most {LONGEST_TOKEN} bytes", field="open_token")

@@ -1,0 +1,205 @@
+"""The model versions in memory: which are ready, which one a new session gets, and when one leaves.
+
+The repository is the truth. A version is loaded when a new session would get it or one asks for it by number, in a thread of its
+own, while the others go on being served. Versions whose states look the same share a pool of rows. A version that new sessions no
+longer get is *retiring*: its sessions stay on it and are told, and it leaves memory with the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from statewise.catalog import Loaded, LoadError, load
+from statewise.config import Limits
+from statewise.engine import Provider, StatePool
+from statewise.errors import Reason, error
+from statewise.metrics import ServerMetrics
+from statewise.repository import Repository, RepositoryError, Serving
+from statewise.sessions import RESERVED_ROWS, Rows, Sessions
+from statewise.spec import ModelSpec, StateSpec
+
+log = structlog.get_logger()
+Key = tuple[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class Pooled:
+    """A pool of states, and who holds which of its rows."""
+
+    number: int
+    states: StatePool
+    rows: Rows
+
+
+@dataclass(slots=True, eq=False)
+class Served:
+    """A model version that sessions run on. `Models` alone changes `retiring`.
+
+    Attributes:
+        number: by which the session table knows it.
+        retiring: whether new sessions get another version.
+    """
+
+    number: int
+    loaded: Loaded
+    pool: Pooled
+    retiring: bool = False
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.loaded.name
+
+    @property
+    def version(self) -> int:
+        """The version."""
+        return self.loaded.version
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it takes, returns and remembers."""
+        return self.loaded.spec
+
+
+class Models:
+    """The versions in memory, of one repository. Its mutable state is changed on the event loop alone."""
+
+    def __init__(
+        self, repository: Repository, sessions: Sessions, limits: Limits, provider: Provider, threads: int, metrics: ServerMetrics
+    ) -> None:
+        self.repository = repository
+        self.ready: dict[Key, Served] = {}
+        self.refused: dict[Key, str] = {}
+        self._of_number: dict[int, Served] = {}
+        self._sessions = sessions
+        self._limits = limits
+        self._provider: Provider = provider
+        self._threads = threads
+        self._metrics = metrics
+        self._pools: dict[tuple[StateSpec, ...], Pooled] = {}
+        self._serving: dict[str, tuple[tuple[int, int], Serving]] = {}
+        self._last_good: dict[str, Served] = {}
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._loading = asyncio.Lock()
+        self._numbers = 0
+
+    def __getitem__(self, number: int) -> Served:
+        return self._of_number[number]
+
+    async def refresh(self) -> None:
+        """Loads what new sessions get, marks what they no longer get, and lets go of what nobody uses."""
+        wanted: set[Key] = set()
+        for model in self.repository.models():
+            try:
+                serving = self.serving(model)
+            except RepositoryError as problem:
+                self._refuse((model, 0), str(problem))
+                continue
+            for version in {serving.default, serving.canary} - {None}:
+                wanted.add((model, version))  # type: ignore[arg-type]
+                await self._try((model, version))  # type: ignore[arg-type]
+        wanted |= {(served.name, served.version) for served in self._last_good.values() if self._stands_in(served)}
+        for key, served in list(self.ready.items()):
+            served.retiring = key not in wanted
+            if served.retiring and not self._sessions.count(served.number):
+                self._unload(key, served)
+
+    async def find(self, model: str, version: int, session_id: str) -> Served:
+        """Returns the version that a new session gets: `version`, or what the repository says if that is 0.
+
+        Raises:
+            ModelUnknown: there is no such model or version.
+            EngineFailed: it cannot be loaded.
+        """
+        try:
+            number = version or self.serving(model).choose(session_id)
+            if served := self.ready.get((model, number)):
+                return served
+            self.repository.path(model, number)
+        except RepositoryError as problem:
+            raise error(Reason.MODEL_UNKNOWN, str(problem)) from problem
+        await self._try((model, number))
+        served = self.ready.get((model, number)) or (None if version else self._last_good.get(model))
+        if served is None:
+            raise error(Reason.ENGINE_FAILED, f"model {model!r} cannot be loaded: {self.refused[model, number]}")
+        return served
+
+    def serving(self, model: str) -> Serving:
+        """Returns what new sessions get; a file is read again only when it has changed."""
+        stamp = self.repository.stamp(model)
+        known = self._serving.get(model)
+        if known is None or known[0] != stamp:
+            self.refused = {key: why for key, why in self.refused.items() if key[0] != model}
+            known = self._serving[model] = stamp, self.repository.serving(model)
+        return known[1]
+
+    def shutdown(self) -> None:
+        """Ends the loader."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    async def _try(self, key: Key) -> None:
+        """Loads a version unless it is ready, or is known not to be loadable; notes why it cannot be."""
+        async with self._loading:
+            if key in self.ready or key in self.refused:
+                return
+            try:
+                work = functools.partial(load, *key, self.repository.path(*key), self._limits.batch, self._provider, self._threads)
+                self._adopt(await asyncio.get_running_loop().run_in_executor(self._loader, work))
+            except (LoadError, RepositoryError) as problem:
+                self._refuse(key, str(problem))
+
+    def _adopt(self, loaded: Loaded) -> None:
+        pool = self._pool(loaded)
+        self._numbers += 1
+        served = Served(self._numbers, loaded, pool)
+        self.ready[loaded.name, loaded.version] = served
+        self._of_number[served.number] = served
+        self._sessions.replies.reserve(served.number, loaded.spec.outputs)
+        if self.serving(loaded.name).default == loaded.version:
+            self._last_good[loaded.name] = served
+        self._metrics.model_info.labels(loaded.name, str(loaded.version), loaded.provider).set(1)
+        log.info("model ready", model=loaded.name, version=loaded.version, provider=loaded.provider)
+
+    def _pool(self, loaded: Loaded) -> Pooled:
+        """Returns the pool of states like these; raises `LoadError` if there is no memory for another one."""
+        states = loaded.spec.states
+        # A session holds its committed row and, while it runs a long step, that of its last cut; the rest is in flight or pinned.
+        count = RESERVED_ROWS + 2 * self._limits.sessions + 4 * self._limits.batch
+        new = 0 if states in self._pools else StatePool.bytes_of(states) * count
+        used = sum(pool.states.bytes for pool in self._pools.values()) + sum(s.loaded.parameters_bytes for s in self.ready.values())
+        needed, budget = used + new + loaded.parameters_bytes, self._limits.memory_bytes
+        if budget and needed > budget:
+            told = f"{needed / 2**20:,.0f} MiB would be used by models and their states, of {budget / 2**20:,.0f} MiB"
+            raise LoadError(f"version {loaded.version} of {loaded.name!r} does not fit: {told}")
+        if states not in self._pools:
+            rows = Rows(count)
+            self._pools[states] = Pooled(self._sessions.add_pool(rows), StatePool(states, count, self._provider), rows)
+        return self._pools[states]
+
+    def _stands_in(self, served: Served) -> bool:
+        """Whether new sessions get this version because the one that the repository names cannot be loaded."""
+        try:
+            return (served.name, self.serving(served.name).default) in self.refused
+        except RepositoryError:
+            return True
+
+    def _refuse(self, key: Key, why: str) -> None:
+        if self.refused.get(key) != why:
+            log.error("model not served", model=key[0], version=key[1] or None, why=why)
+        self.refused[key] = why
+
+    def _unload(self, key: Key, served: Served) -> None:
+        del self.ready[key], self._of_number[served.number]
+        self.refused.clear()  # what did not fit may fit now
+        self._sessions.replies.release(served.number)
+        if self._last_good.get(served.name) is served:
+            del self._last_good[served.name]
+        if not any(other.pool is served.pool for other in self.ready.values()):
+            del self._pools[served.spec.states]
+        self._metrics.model_info.remove(served.name, str(served.version), served.loaded.provider)
+        log.info("model unloaded", model=served.name, version=served.version)

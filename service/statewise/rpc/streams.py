@@ -1,0 +1,181 @@
+"""The two streams of steps, one for single steps and one for frames: read, ask, answer.
+
+Each has a reader, which asks the host for what arrives, and a writer, which sends what is answered. At most `ROWS` steps of a
+stream are unanswered or unsent at a time; past that it is not read, so a client that does not read its answers stops being
+served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+
+from statewise.conversation import Answer, Frame, Step
+from statewise.errors import Reason, StatewiseError, error
+from statewise.rpc import codec
+from statewise.v1 import sequence_pb2
+
+ROWS = 4096
+MESSAGES = 256
+log = structlog.get_logger()
+
+Request = TypeVar("Request", sequence_pb2.StepRequest, sequence_pb2.StepFrameRequest)
+Response = TypeVar("Response", sequence_pb2.StepResponse, sequence_pb2.StepFrameResponse)
+
+
+class Steps(Protocol):
+    """What the streams need of the host."""
+
+    def step(self, step: Step, asker: Any, tag: object) -> None:
+        """Takes a step on, or raises `StatewiseError`."""
+        ...
+
+    def frame(self, frame: Frame, asker: Any, tag: object) -> None:
+        """Takes a frame on, or raises `StatewiseError`."""
+        ...
+
+    def forget(self, asker: Any) -> None:
+        """Answers an asker no more."""
+        ...
+
+    def position(self, session_id: str) -> int:
+        """Returns a session's position, 0 if it is not open."""
+        ...
+
+    def only_input(self, session_id: str) -> str | None:
+        """Returns the name of the only input of a session's model; `None` if there are several or no such session."""
+        ...
+
+
+class Stream(ABC, Generic[Request, Response]):
+    """One client's stream: an `Asker`. Its mutable state is changed by the event loop alone."""
+
+    def __init__(self, host: Steps) -> None:
+        self._host = host
+        self._responses: asyncio.Queue[tuple[Response, int] | None] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._rows = 0  # of requests read whose responses are not sent
+        self._unanswered = 0  # of these, rows that wait for their answer
+        self._ended = False
+
+    async def responses(self, requests: AsyncIterator[Request]) -> AsyncGenerator[Response]:
+        """Yields what is answered, in the order in which it is ready, until the client and its steps are done."""
+        reader = asyncio.create_task(self._read(requests))
+        try:
+            while (answered := await self._responses.get()) is not None:
+                response, rows = answered
+                yield response
+                self._rows -= rows
+                self._room.set()
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            self._host.forget(self)
+
+    def end(self) -> None:
+        """Reads no more; the stream ends when everything read is answered."""
+        self._ended = True
+        self._end_if_done()
+
+    @abstractmethod
+    def ask(self, request: Request) -> None:
+        """Asks the host for what a message wants."""
+
+    @abstractmethod
+    def rows(self, request: Request) -> int:
+        """Returns how many steps a message asks for."""
+
+    def send(self, response: Response, rows: int) -> None:
+        """Queues a response that answers `rows` steps."""
+        self._unanswered -= rows
+        self._responses.put_nowait((response, rows))
+        self._end_if_done()
+
+    async def _read(self, requests: AsyncIterator[Request]) -> None:
+        try:
+            async for request in requests:
+                rows = self.rows(request)
+                while self._rows and (self._rows + rows > ROWS or self._responses.qsize() > MESSAGES):
+                    self._room.clear()
+                    await self._room.wait()
+                self._rows += rows
+                self._unanswered += rows
+                self.ask(request)
+        finally:
+            self.end()
+
+    def _end_if_done(self) -> None:
+        if self._ended and not self._unanswered:
+            self._responses.put_nowait(None)
+
+
+class StepStream(Stream[sequence_pb2.StepRequest, sequence_pb2.StepResponse]):
+    """Single steps; a request is its own tag."""
+
+    def rows(self, _: sequence_pb2.StepRequest) -> int:
+        """Returns 1."""
+        return 1
+
+    def ask(self, request: sequence_pb2.StepRequest) -> None:
+        """Asks for a step."""
+        try:
+            self._host.step(codec.step(request, self._host.only_input(request.session_id)), self, request)
+        except Exception as problem:  # noqa: BLE001 (a fault of ours costs one step, not the stream)
+            self.refuse(request, 0, self._host.position(request.session_id), told(problem))
+
+    def answer(self, tag: Any, answer: Answer) -> None:
+        """Sends the outcome of a step."""
+        self.send(codec.step_response(tag, answer), 1)
+
+    def refuse(self, tag: Any, _: int, position: int, problem: StatewiseError) -> None:
+        """Sends why a step failed."""
+        self.send(codec.step_refusal(tag, position, problem), 1)
+
+
+class FrameStream(Stream[sequence_pb2.StepFrameRequest, sequence_pb2.StepFrameResponse]):
+    """Frames; their tag is their request id. Rows that are refused together are told in one message."""
+
+    def __init__(self, host: Steps) -> None:
+        super().__init__(host)
+        self._refused: defaultdict[int, list[tuple[int, int, StatewiseError]]] = defaultdict(list)
+
+    def rows(self, request: sequence_pb2.StepFrameRequest) -> int:
+        """Returns the number of the frame's sessions; a frame that cannot be read counts as one."""
+        return len(request.handles) // 8 or 1
+
+    def ask(self, request: sequence_pb2.StepFrameRequest) -> None:
+        """Asks for the rows of a frame."""
+        try:
+            self._host.frame(codec.frame(request), self, request.request_id)
+        except Exception as problem:  # noqa: BLE001 (a fault of ours costs one frame, not the stream)
+            why = told(problem)
+            for row in range(self.rows(request)):
+                self.refuse(request.request_id, row, 0, why)
+
+    def answer(self, tag: Any, answer: Answer) -> None:
+        """Sends the outcome of rows."""
+        self.send(codec.frame_response(tag, answer), len(answer.positions))
+
+    def refuse(self, tag: Any, row: int, position: int, problem: StatewiseError) -> None:
+        """Sends why a row failed, together with others that fail before the loop comes round."""
+        if not self._refused:
+            asyncio.get_running_loop().call_soon(self._send_refused)
+        self._refused[tag].append((row, position, problem))
+
+    def _send_refused(self) -> None:
+        refused, self._refused = self._refused, defaultdict(list)
+        for request_id, rows in refused.items():
+            self.send(codec.frame_refusal(request_id, rows), len(rows))
+
+
+def told(problem: Exception) -> StatewiseError:
+    """Returns what a client is told of a failure; what should not have happened is logged."""
+    if isinstance(problem, StatewiseError):
+        return problem
+    log.error("a step failed unexpectedly", exc_info=problem)
+    return error(Reason.ENGINE_FAILED, "the server failed on this step; its log says why")
