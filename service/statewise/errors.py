@@ -6,6 +6,7 @@ travels as `google.rpc.ErrorInfo`, and the client raises the same class again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -93,6 +94,23 @@ class ModelUnknown(StatewiseError):
 
 class SessionGone(StatewiseError):
     """The session does not exist (any more): never opened, closed, or expired."""
+
+
+class FrameFailed(StatewiseError):
+    """Some sessions of a frame failed; the others have advanced.
+
+    Attributes:
+        problems: row of the frame → why it failed.
+        outputs: as the frame's step returns them; the rows that failed are zero. `None` or empty if all did.
+    """
+
+    def __init__(self, problems: Mapping[int, StatewiseError], outputs: object) -> None:
+        row = min(problems)
+        super().__init__(
+            f"{len(problems)} sessions of the frame failed, the first in row {row}: {problems[row]}", problems[row].reason
+        )
+        self.problems = dict(problems)
+        self.outputs = outputs
 
 
 CLASS_OF_REASON: dict[Reason, type[StatewiseError]] = {

@@ -18,12 +18,13 @@ from enum import Enum, auto
 import structlog
 
 from statewise.batcher import Batcher
+from statewise.catalog import load
 from statewise.config import Limits
 from statewise.conversation import Asker, Frame, Step
 from statewise.engine import Provider
 from statewise.errors import Reason, error
 from statewise.metrics import ServerMetrics
-from statewise.models import Models, Served
+from statewise.models import Loader, Models, Served
 from statewise.repository import Repository
 from statewise.sessions import Opening, Sessions
 from statewise.snapshot import Snapshot, SnapshotError
@@ -108,13 +109,14 @@ class Host:
         metrics: ServerMetrics,
         threads: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        loader: Loader = load,
     ) -> None:
         self.instance = secrets.token_hex(8)
         self.limits = limits
         self.sessions = Sessions(
             limits.sessions, limits.pending_steps, widest=limits.retained_replies, reply_bytes=limits.reply_bytes
         )
-        self.models = Models(repository, self.sessions, limits, provider, threads, metrics)
+        self.models = Models(repository, self.sessions, limits, provider, threads, metrics, loader)
         self.batcher = Batcher(self.sessions, self.models, limits, metrics, clock)
         self._metrics = metrics
         self._clock = clock

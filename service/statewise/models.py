@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -25,6 +27,7 @@ from statewise.spec import ModelSpec, StateSpec
 
 log = structlog.get_logger()
 Key = tuple[str, int]
+Loader = Callable[[str, int, Path, int, Provider, int], Loaded]
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +73,14 @@ class Models:
     """The versions in memory, of one repository. Its mutable state is changed on the event loop alone."""
 
     def __init__(
-        self, repository: Repository, sessions: Sessions, limits: Limits, provider: Provider, threads: int, metrics: ServerMetrics
+        self,
+        repository: Repository,
+        sessions: Sessions,
+        limits: Limits,
+        provider: Provider,
+        threads: int,
+        metrics: ServerMetrics,
+        loader: Loader = load,
     ) -> None:
         self.repository = repository
         self.ready: dict[Key, Served] = {}
@@ -84,6 +94,7 @@ class Models:
         self._pools: dict[tuple[StateSpec, ...], Pooled] = {}
         self._serving: dict[str, tuple[tuple[int, int], Serving]] = {}
         self._last_good: dict[str, Served] = {}
+        self._load = loader
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._loading = asyncio.Lock()
         self._numbers = 0
@@ -148,7 +159,7 @@ class Models:
             if key in self.ready or key in self.refused:
                 return
             try:
-                work = functools.partial(load, *key, self.repository.path(*key), self._limits.batch, self._provider, self._threads)
+                work = functools.partial(self._load, *key, self.repository.path(*key), self._limits.batch, self._provider, self._threads)
                 self._adopt(await asyncio.get_running_loop().run_in_executor(self._loader, work))
             except (LoadError, RepositoryError) as problem:
                 self._refuse(key, str(problem))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from builders.running_sum import Apart, Serving, serving, serving_apart
+from builders.summing import Apart, Serving, serving, serving_apart
 
 
 @pytest.fixture

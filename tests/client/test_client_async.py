@@ -3,9 +3,10 @@
 import asyncio
 import logging
 
+import numpy as np
 import pytest
 
-from builders.running_sum import FATAL
+from builders.summing import FATAL
 from statewise.client import AsyncClient
 from statewise.errors import InvalidInput, ModelUnknown, NonFiniteState, SessionGone, Unavailable
 
@@ -91,31 +92,50 @@ async def test_a_failed_step_inside_a_pipeline_leaves_a_session_that_goes_on(ser
 async def test_a_cancelled_wait_gives_up_the_answer_and_not_the_session(served):
     """The cancelled step runs all the same; the next one comes after it."""
     async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
-        served.batcher.hold()
+        served.summing.hold()
         waiting = asyncio.create_task(session.step([1, 1]))
-        await served.batcher.until(1)
+        await served.summing.until(1)
         waiting.cancel()
         following = asyncio.create_task(session.step([1, 1]))
-        await served.batcher.until(2)
-        served.batcher.release()
+        served.summing.release()
         assert (await following).tolist() == [2, 2]
         assert waiting.cancelled()
         assert session.position == 2
 
 
-async def test_a_broken_stream_fails_what_was_under_way_and_the_next_step_opens_another(served):
-    """The session lives on the server; a step that was dropped there may be sent again."""
+async def test_a_broken_stream_is_opened_again_and_no_step_runs_twice(served):
+    """What was under way is sent again with its position: the caller hears nothing of the break."""
     async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
         await session.step([1, 1])
-        served.batcher.hold()
+        served.summing.hold()
         waiting = asyncio.create_task(session.step([1, 1]))
-        await served.batcher.until(2)
-        client._stream._call.cancel()
-        with pytest.raises(Unavailable, match="ended before the answer"):
-            await waiting
-        await served.batcher.given_up()
-        served.batcher.release()
-        assert (await session.step([1, 1])).tolist() == [2, 2]
+        await served.summing.until(1)
+        client._lane._call.cancel()
+        served.summing.release()
+        assert (await waiting).tolist() == [2, 2]
+        assert (await session.step([1, 1])).tolist() == [3, 3]
+
+
+async def test_steps_of_many_sessions_travel_together(served):
+    """Steps asked for while a frame is under way go in the next one: 64 sessions of 20 steps take a few frames more than 20."""
+    async with AsyncClient(served.address) as client:
+        sessions = [await client.open_session("sum") for _ in range(64)]
+
+        async def run(session):
+            return [(await session.step([1, 0]))[0] for _ in range(20)]
+
+        assert await asyncio.gather(*map(run, sessions)) == [list(range(1, 21))] * 64
+        assert client._lane._number < 64
+
+
+async def test_a_frame_steps_its_sessions_together(served):
+    """One message and one batch for all of them."""
+    async with AsyncClient(served.address) as client:
+        frame = client.frame([await client.open_session("sum") for _ in range(100)])
+        for _ in range(3):
+            totals = await frame.step(np.ones((100, 2)))
+        assert totals.tolist() == [[3, 3]] * 100
+        assert served.summing.engines["sum"].batches == [100] * 3
 
 
 async def test_errors_have_their_classes(served):
@@ -141,9 +161,9 @@ async def test_a_closed_client_says_so_and_fails_what_was_under_way(served):
     """Nobody waits for ever for an answer that cannot come."""
     client = AsyncClient(served.address)
     session = await client.open_session("sum")
-    served.batcher.hold()
+    served.summing.hold()
     waiting = asyncio.create_task(session.step([1, 1]))
-    await served.batcher.until(1)
+    await served.summing.until(1)
     await client.close()
     with pytest.raises(Unavailable):
         await waiting
@@ -158,5 +178,5 @@ async def test_a_closed_client_leaves_no_task(served):
     async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
         async for _ in session.steps([[1, 1]] * 30, window=4):
             break
-    left = {task for task in asyncio.all_tasks() - before if "client" in str(task.get_coro().__qualname__).lower()}
+    left = {task for task in asyncio.all_tasks() - before if "client" in str(task.get_coro())}
     assert not left

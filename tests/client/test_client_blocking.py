@@ -9,11 +9,12 @@ from copy import copy
 import numpy as np
 import pytest
 
-from builders.running_sum import BUG, FATAL
+from builders.summing import BUG, FATAL
 from statewise.client import Client, Session
 from statewise.errors import (
     AlreadyOpen,
     EngineFailed,
+    FrameFailed,
     InvalidInput,
     ModelUnknown,
     NonFiniteState,
@@ -152,7 +153,7 @@ def test_errors_have_their_classes_and_the_stream_survives_them(apart):
     """Every refusal is raised as its class, and the very next step runs on the same stream."""
     with Client(apart.address) as client, client.open_session("sum", session_id="a") as session:
         session.step([1, 1])
-        stream = client._stream
+        stream = client._stream._call
         with pytest.raises(ModelUnknown):
             client.open_session("nope")
         with pytest.raises(AlreadyOpen):
@@ -169,7 +170,7 @@ def test_errors_have_their_classes_and_the_stream_survives_them(apart):
         with pytest.raises(SessionGone):
             gone.step([1, 1])
         assert session.step([1, 1]).tolist() == [2, 2]
-        assert client._stream is stream
+        assert client._stream._call is stream
 
 
 def test_a_session_moved_on_by_another_is_noticed(apart):
@@ -179,10 +180,15 @@ def test_a_session_moved_on_by_another_is_noticed(apart):
         mine.step([1, 1])
         theirs = Session(other, copy(mine._exchange))
         theirs.step([1, 1])
+        with pytest.raises(InvalidInput) as reused:
+            mine.step([2, 2])
+        assert reused.value.reason is Reason.POSITION_REUSED
+        for _ in range(4):
+            theirs.step([1, 1])
         with pytest.raises(OutOfOrder) as refused:
             mine.step([1, 1])
-        assert (refused.value.reason, refused.value.metadata["expected"]) == (Reason.STALE, "2")
-        assert theirs.step([0, 0]).tolist() == [2, 2]
+        assert (refused.value.reason, refused.value.metadata["expected"]) == (Reason.STALE, "6")
+        assert theirs.step([0, 0]).tolist() == [6, 6]
 
 
 def test_close_is_idempotent_and_leaving_the_block_closes(apart):
@@ -192,7 +198,7 @@ def test_close_is_idempotent_and_leaving_the_block_closes(apart):
             pass
         assert session.close() is False
         assert client.open_session("sum").close() is True
-        assert not apart.serving.batcher.sessions
+        assert apart.serving.summing.sums() == {"sessions": 0, "steps": 0, "rows": 0}
 
 
 def test_the_callers_own_error_is_not_hidden_by_a_failing_close(apart):
@@ -209,20 +215,93 @@ def test_the_callers_own_error_is_not_hidden_by_a_failing_close(apart):
         work()
 
 
-def test_a_broken_stream_fails_what_was_under_way_and_the_next_step_opens_another(apart):
-    """The session lives on the server; a step that had run there is never run twice."""
+def test_a_broken_stream_is_opened_again_and_no_step_runs_twice(apart):
+    """What was under way is sent again with its position: the caller hears nothing of the break."""
     with Client(apart.address) as client, client.open_session("sum") as session:
         session.step([1, 1])
-        apart.call(apart.serving.batcher.hold)
+        apart.call(apart.serving.summing.hold)
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(session.step, [1, 1])
-            apart.call(apart.serving.batcher.until, 2)
+            apart.call(apart.serving.summing.until, 1)
             client._stream._call.cancel()
-            with pytest.raises(Unavailable, match=rf"{apart.address} ended before the answer"):
-                under_way.result(30)
-        apart.call(apart.serving.batcher.given_up)
-        apart.call(apart.serving.batcher.release)
-        assert session.step([1, 1]).tolist() == [2, 2]
+            apart.call(apart.serving.summing.release)
+            assert under_way.result(30).tolist() == [2, 2]
+        assert session.step([1, 1]).tolist() == [3, 3]
+
+
+def test_a_server_that_is_gone_fails_what_was_under_way(apart):
+    """After `timeout_seconds` without a server the caller is told with its address that the outcome is not known."""
+    with Client(apart.address, timeout_seconds=0.2) as client:
+        session = client.open_session("sum")
+        session.step([1, 1])
+        apart.call(apart.serving.server.stop, None)
+        with pytest.raises(Unavailable, match=rf"{apart.address} cannot be reached again"):
+            session.step([1, 1])
+
+
+def test_a_frame_steps_its_sessions_together(apart):
+    """x [sessions, features] gives [sessions, outputs]; several timesteps give a time axis; sessions go on by themselves after."""
+    with Client(apart.address) as client:
+        sessions = [client.open_session("sum") for _ in range(20)]
+        frame = client.frame(sessions)
+        numbers = np.arange(20, dtype=np.float32)
+        assert frame.step(np.stack([numbers, np.ones(20)], axis=1)).tolist() == [[number, 1] for number in range(20)]
+        totals = frame.step(np.ones((20, 3, 2)))
+        assert totals.shape == (20, 3, 2)
+        assert frame.step(np.zeros((20, 2, 2)), last=True)[:, 1].tolist() == [4] * 20
+        assert sessions[7].step([1, 0]).tolist() == [11, 4]
+        assert [session.position for session in sessions] == [6] * 7 + [7] + [6] * 12
+
+
+def test_a_row_that_fails_leaves_the_others_of_its_frame(apart):
+    """`FrameFailed` has the outputs of those that ran, and why the others did not."""
+    with Client(apart.address) as client:
+        sessions = [client.open_session("sum") for _ in range(4)]
+        frame = client.frame(sessions)
+        sessions[3].close()
+        with pytest.raises(FrameFailed) as failed:
+            frame.step([[1, 1], [float("nan"), 1], [FATAL, 1], [1, 1]])
+        assert {row: problem.reason for row, problem in failed.value.problems.items()} == {
+            1: Reason.NON_FINITE_INPUT,
+            2: Reason.NON_FINITE_STATE,
+            3: Reason.CLOSED,
+        }
+        assert failed.value.outputs[0].tolist() == [1, 1]
+        assert [session.step([1, 1]).tolist() for session in sessions[:3]] == [[2, 2], [1, 1], [1, 1]]
+
+
+def test_a_frame_takes_each_session_once_and_one_model(apart):
+    """What cannot be a frame is refused before anything is sent."""
+    with Client(apart.address) as client:
+        one, other = client.open_session("sum"), client.open_session("tokens")
+        with pytest.raises(InvalidInput, match="once"):
+            client.frame([one, one])
+        with pytest.raises(InvalidInput, match="sum@3, tokens@3"):
+            client.frame([one, other])
+        with pytest.raises(InvalidInput, match=r"takes \[1, 2\] for one timestep"):
+            client.frame([one]).step([[1, 2], [3, 4]])
+
+
+def test_fork_and_snapshot_begin_where_the_session_stands(apart):
+    """A fork and a restored snapshot have the state and the position; after that each goes its own way."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        session.step([5, 6])
+        fork, snapshot = session.fork(), session.snapshot()
+        session.step([1, 1])
+        restored = client.open_session("", snapshot=snapshot)
+        assert (fork.position, restored.position) == (1, 1)
+        assert fork.step([1, 0]).tolist() == restored.step([1, 0]).tolist() == [6, 6]
+        assert session.step([0, 0]).tolist() == [6, 7]
+
+
+def test_a_session_is_found_again_by_its_id(apart):
+    """With `resume` an open session goes on where it stands, whoever opened it; one that never was is opened."""
+    with Client(apart.address) as client, Client(apart.address) as other:
+        first = client.open_session("sum", session_id="meter", resume=True)
+        first.step([1, 1])
+        again = other.open_session("sum", session_id="meter", resume=True)
+        assert again.position == 1
+        assert again.step([1, 1]).tolist() == [2, 2]
 
 
 def test_no_server_is_told_with_its_address():
@@ -247,10 +326,10 @@ def test_close_fails_the_steps_of_other_threads(apart):
     """A thread that waits for an answer does not wait for ever."""
     client = Client(apart.address)
     session = client.open_session("sum")
-    apart.call(apart.serving.batcher.hold)
+    apart.call(apart.serving.summing.hold)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(session.step, [1, 1])
-        apart.call(apart.serving.batcher.until, 1)
+        apart.call(apart.serving.summing.until, 1)
         client.close()
         with pytest.raises(Unavailable):
             under_way.result(30)

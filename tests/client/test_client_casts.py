@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
-from builders.running_sum import SPECS
+from builders.summing import SPECS
+from statewise.catalog import Loaded
 from statewise.client.exchange import Exchange
-from statewise.conversation import Opened
 from statewise.errors import InvalidInput
+from statewise.host import Opened
+from statewise.models import Served
 from statewise.rpc import codec
-from statewise.tensors import decode
 
 
 def _ask(model, x=None, **extra):
-    exchange = Exchange(codec.open_response(Opened("s", model, 1, SPECS[model], 0, 600.0), "run"))
-    request, asked = exchange.ask(1, x, extra, False, None)
-    return exchange, asked, [decode(tensor) for tensor in request.inputs]
+    served = Served(1, Loaded(model, 1, SPECS[model], None, "CPUExecutionProvider", "", {}, 0), None)
+    exchange = Exchange(codec.open_response(Opened("s", 1, served, 0, 600.0, 4), "run"))
+    asked = exchange.ask(x, extra, False, None)
+    return exchange, asked, list(asked.arrays.values())
 
 
 @pytest.mark.parametrize(
@@ -71,5 +73,5 @@ def test_what_is_refused_counts_for_nothing():
     """After an input that cannot be sent, the next step still expects the same position."""
     exchange, _, _ = _ask("sum", [1, 2])
     with pytest.raises(InvalidInput):
-        exchange.ask(2, [1.0], {}, False, None)
+        exchange.ask([1.0], {}, False, None)
     assert exchange.tail == 1

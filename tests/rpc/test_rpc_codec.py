@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from statewise.conversation import Opened
+from statewise.catalog import Loaded
 from statewise.errors import InvalidInput, Reason
+from statewise.models import Served
 from statewise.rpc import codec
 from statewise.spec import Calendar, ModelSpec, StateSpec, TensorSpec, Vocabulary
 from statewise.tensors import DTYPES, decode, encode
@@ -107,7 +108,8 @@ def test_the_client_reads_the_spec_that_the_server_wrote():
     spec = ModelSpec(
         inputs, outputs, (state,), task="forecast", calendar=Calendar("time", 1800.0, (48, 336)), vocabulary=Vocabulary(("a", "b"))
     )
-    model = read_model(codec.open_response(Opened("s", "demand", 4, spec, 0, 600.0), "run").model)
+    loaded = Loaded("demand", 4, spec, None, "CPUExecutionProvider", "", {}, 0)
+    model = read_model(codec.model(Served(1, loaded, None)))
     assert (model.name, model.version, model.task) == ("demand", 4, "forecast")
     assert (model.inputs, model.outputs) == (inputs, outputs)
     assert (model.calendar, model.vocabulary) == (spec.calendar, spec.vocabulary)

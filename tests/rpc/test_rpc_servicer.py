@@ -1,16 +1,14 @@
 """The `Step` stream by its bare messages: order, half-close, limits, and what a client that goes away leaves behind."""
 
-import asyncio
-
 import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
 
-from builders.running_sum import BUG, FATAL, serving
+from builders.summing import BUG, FATAL, serving
 from statewise.client.failures import from_status
 from statewise.errors import Reason
-from statewise.rpc.servicer import STREAM_STEPS
+from statewise.rpc.streams import ROWS
 from statewise.tensors import decode, encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
@@ -28,7 +26,7 @@ async def stub(served):
     async with grpc.aio.insecure_channel(served.address) as channel:
         stub = sequence_pb2_grpc.SequenceServiceStub(channel)
         for name in "ab":
-            await stub.OpenSession(sequence_pb2.OpenSessionRequest(model="sum", session_id=name))
+            await stub.OpenSession(sequence_pb2.OpenSessionRequest(model="sum", session_id=name, retained_replies=16))
         yield stub
 
 
@@ -45,7 +43,7 @@ async def test_open_and_close_answer_what_they_did(served, stub):
     """Open tells id, version, position and timeout; close tells whether it ended the session, and where it stood."""
     opened = await stub.OpenSession(sequence_pb2.OpenSessionRequest(model="sum", version=4, idle_timeout={"seconds": 9}))
     assert (opened.model.version, opened.position, opened.idle_timeout.seconds) == (4, 0, 9)
-    assert opened.server_instance == served.servicer.instance
+    assert opened.server_instance == served.host.instance
     stream = stub.Step(iter([step(1, opened.session_id)]))
     assert [response.position async for response in stream] == [1]
     closed = await stub.CloseSession(sequence_pb2.CloseSessionRequest(session_id=opened.session_id))
@@ -71,13 +69,13 @@ async def test_a_refused_open_has_its_code(stub, request_, code):
 
 async def test_a_half_closed_stream_is_answered_to_its_end(served, stub):
     """Pending steps of a stream that the client has finished writing run, are answered in order, and the stream ends OK."""
-    served.batcher.hold()
-    call = stub.Step(iter([step(number) for number in range(1, 21)]))
-    await served.batcher.until(20)
-    served.batcher.release()
+    served.summing.hold()
+    call = stub.Step(iter([step(number) for number in range(1, 17)]))
+    await served.summing.until(16)
+    served.summing.release()
     responses = [response async for response in call]
-    assert [response.request_id for response in responses] == list(range(1, 21))
-    assert [decode(response.outputs[0])[0, 0] for response in responses] == list(range(1, 21))
+    assert [response.request_id for response in responses] == list(range(1, 17))
+    assert [decode(response.outputs[0])[0, 0] for response in responses] == list(range(1, 17))
     assert await call.code() is grpc.StatusCode.OK
 
 
@@ -92,9 +90,9 @@ async def test_errors_travel_in_band_with_the_position_and_the_stream_goes_on(st
         step(6, position=9),
         sequence_pb2.StepRequest(request_id=7, session_id="a"),
         step(8, session="b"),
-        step(9, position=1),
     ]
     responses = {response.request_id: response async for response in stub.Step(iter(requests))}
+    responses |= {response.request_id: response async for response in stub.Step(iter([step(9, position=1)]))}
     assert {number: reason(response) for number, response in responses.items() if response.HasField("error")} == {
         2: Reason.NON_FINITE_INPUT,
         3: Reason.NON_FINITE_STATE,
@@ -129,47 +127,50 @@ async def test_a_session_moves_from_stream_to_stream(stub):
 
 async def test_a_stream_is_not_read_past_its_limit(served, stub):
     """With as many steps unanswered as a stream may have, the next is read only when one is answered."""
-    served.batcher.hold()
+    served.summing.hold()
+    sessions = [f"s{number}" for number in range(ROWS // 16 + 4)]
+    for name in sessions:
+        await stub.OpenSession(sequence_pb2.OpenSessionRequest(model="sum", session_id=name, retained_replies=16))
     call = stub.Step()
-    for number in range(STREAM_STEPS + 50):
-        await call.write(step(number))
-    await served.batcher.until(STREAM_STEPS)
+    for number in range(ROWS + 50):
+        await call.write(step(number, sessions[number // 16]))
+    await served.summing.until(ROWS)
     # A step of another stream is admitted meanwhile: had the first been read on, its 50 would have come before.
     other = stub.Step(iter([step(1, "b")]))
-    await served.batcher.until(STREAM_STEPS + 1)
-    assert served.batcher.sessions["a"].tail == STREAM_STEPS
-    served.batcher.release()
+    await served.summing.until(ROWS + 1)
+    served.summing.release()
     await call.done_writing()
-    assert len([response async for response in call]) == STREAM_STEPS + 50
+    assert len([response async for response in call]) == ROWS + 50
     assert len([response async for response in other]) == 1
 
 
 async def test_a_killed_stream_gives_up_its_steps(served, stub):
     """What was pending for a client that has gone is cancelled, and nothing of the stream remains."""
-    served.batcher.hold()
+    served.summing.hold()
     call = stub.Step()
     await call.write(step(1))
-    await served.batcher.until(1)
-    (_, _, answer) = served.batcher.sessions["a"].queue[0]
-    gone = asyncio.Event()
-    answer.add_done_callback(lambda _: gone.set())
+    await served.summing.until(1)
+    await call.write(step(2))
+    await served.summing.until(2)
     call.cancel()
-    await asyncio.wait_for(gone.wait(), 30)
-    assert answer.cancelled()
+    await served.summing.until(1)  # the first is running: it will commit
+    served.summing.release()
+    await served.summing.until(0)
+    assert served.host.position("a") == 1
     assert not served.servicer._streams
 
 
 async def test_end_streams_ends_idle_streams_and_answers_busy_ones(served, stub):
     """At a drain an idle stream ends OK by itself, and one with pending steps ends when these are answered."""
-    served.batcher.hold()
+    served.summing.hold()
     idle, busy = stub.Step(), stub.Step()
     await idle.write(step(1, "nobody"))
     assert reason(await idle.read()) is Reason.UNKNOWN
     await busy.write(step(2))
-    await served.batcher.until(1)
+    await served.summing.until(1)
     served.servicer.end_streams()
     assert await idle.read() is grpc.aio.EOF
-    served.batcher.release()
+    served.summing.release()
     assert (await busy.read()).request_id == 2
     assert await busy.read() is grpc.aio.EOF
     assert await busy.code() is grpc.StatusCode.OK

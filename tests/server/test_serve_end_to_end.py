@@ -189,13 +189,13 @@ def test_a_killed_client_leaves_its_session_and_a_healthy_server(tiny_server):
 def test_sigterm_while_streaming_answers_what_was_taken_and_ends_with_0(tiny_repository):
     """What was admitted is answered and what was not is refused as DRAINING; health says NOT_SERVING; the exit status is 0."""
     running = start(tiny_repository)
-    sessions, each = [f"s{number}" for number in range(8)], 20
+    sessions, each = [f"s{number}" for number in range(8)], 16
     with grpc.insecure_channel(running.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == STATUS.SERVING
         stub = sequence_pb2_grpc.SequenceServiceStub(channel)
         for session in sessions:
-            stub.OpenSession(sequence_pb2.OpenSessionRequest(model="label", session_id=session))
+            stub.OpenSession(sequence_pb2.OpenSessionRequest(model="label", session_id=session, retained_replies=16))
         long = np.zeros((2000, 2), np.float32)
         requests = [label_step(now * 8 + who, name, long) for now in range(each) for who, name in enumerate(sessions)]
         call, responses = stub.Step(iter(requests)), []

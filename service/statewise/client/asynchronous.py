@@ -1,28 +1,47 @@
-"""The asyncio client: the same as the blocking one, with `await`. One stream carries the steps of all its sessions."""
+"""The asyncio client: sessions, and frames of sessions."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from numpy.typing import ArrayLike
 
-from statewise.client.exchange import CHANNEL_OPTIONS, Asked, Exchange, Model, Outputs, closed, lost, open_request
+from statewise.client.exchange import (
+    CHANNEL_OPTIONS,
+    Asked,
+    Exchange,
+    Model,
+    Outputs,
+    closed,
+    fork_request,
+    open_request,
+    resume_request,
+)
 from statewise.client.failures import from_rpc
-from statewise.client.synchronous import WINDOW
+from statewise.client.framed import Framed
+from statewise.client.frames import Columns
+from statewise.client.lane import Answer, Lane
 from statewise.errors import StatewiseError
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
-Answer = asyncio.Future[sequence_pb2.StepResponse]
 Timesteps = Iterable[ArrayLike | Mapping[str, ArrayLike]] | AsyncIterable[ArrayLike | Mapping[str, ArrayLike]]
 
 
 class AsyncClient:
-    """A connection to one Statewise server, for one event loop. See `statewise.client.Client` for what holds of both."""
+    """A connection to one Statewise server, for one event loop.
+
+    Steps of its sessions that are asked for at about the same time travel together. If the connection breaks, the client opens
+    another and sends again what was not answered; no step is lost and none runs twice. What it cannot reach again within
+    `timeout_seconds` raises `Unavailable`.
+
+    Args:
+        address: `host:port`.
+        timeout_seconds: for opening and closing sessions, and for reaching the server again.
+    """
 
     def __init__(self, address: str = "127.0.0.1:8001", *, timeout_seconds: float = 30.0) -> None:
         self.address = address
@@ -30,8 +49,7 @@ class AsyncClient:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._closed = False
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._numbers = itertools.count(1)
-        self._stream: _Stream | None = None
+        self._lane = Lane(self._channel, address, self._resume, timeout_seconds)
 
     async def __aenter__(self) -> Self:
         return self
@@ -40,45 +58,52 @@ class AsyncClient:
         await self.close()
 
     async def open_session(
-        self, model: str, *, version: int = 0, session_id: str = "", idle_timeout_seconds: float | None = None
+        self,
+        model: str,
+        *,
+        version: int = 0,
+        session_id: str = "",
+        idle_timeout_seconds: float | None = None,
+        resume: bool = False,
+        retained_replies: int = 0,
+        snapshot: bytes = b"",
     ) -> AsyncSession:
         """Opens a session of a model; see `Client.open_session`."""
-        request = open_request(model, version, session_id, idle_timeout_seconds)
-        self._refuse_closed()
-        try:
-            opened = await self._stub.OpenSession(request, timeout=self._timeout_seconds)
-        except grpc.RpcError as failed:
-            raise from_rpc(failed, self.address) from None
-        return AsyncSession(self, Exchange(opened))
+        request = open_request(model, version, session_id, idle_timeout_seconds, resume, retained_replies, snapshot)
+        return AsyncSession(self, Exchange(await self._call(self._stub.OpenSession, request)))
+
+    def frame(self, sessions: Sequence[AsyncSession]) -> AsyncFrame:
+        """Returns the sessions as one, to be stepped together: the fastest way, where their timesteps come together."""
+        return AsyncFrame(self, [session._exchange for session in sessions])
 
     async def close(self) -> None:
         """Ends the connection. Sessions that were not closed live on in the server until they are idle for too long."""
         self._closed = True
-        if self._stream:
-            await self._stream.close()
-            self._stream = None
+        await self._lane.close()
         await self._channel.close()
 
-    async def _close_session(self, session_id: str) -> bool:
-        self._refuse_closed()
-        request = sequence_pb2.CloseSessionRequest(session_id=session_id)
+    async def _resume(self, exchange: Exchange) -> None:
+        exchange.handle = (await self._call(self._stub.OpenSession, resume_request(exchange))).handle
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        if self._closed:
+            raise closed(self.address)
         try:
-            return bool((await self._stub.CloseSession(request, timeout=self._timeout_seconds)).closed)
+            return await method(request, timeout=self._timeout_seconds)
         except grpc.RpcError as failed:
             raise from_rpc(failed, self.address) from None
 
-    def _send(
-        self, exchange: Exchange, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
-    ) -> tuple[Asked, Answer]:
-        self._refuse_closed()
-        request, asked = exchange.ask(next(self._numbers), x, extra, last, timeout_seconds)
-        if self._stream is None or self._stream.ended:
-            self._stream = _Stream(self._stub, self.address)
-        return asked, self._stream.send(request, asked)
-
-    def _refuse_closed(self) -> None:
+    def _send(self, asked: Asked) -> Answer:
         if self._closed:
+            asked.exchange.tail -= asked.timesteps
             raise closed(self.address)
+        return self._lane.send(asked)
+
+    def _send_frame(self, frame: Columns) -> asyncio.Future[None]:
+        if self._closed:
+            frame.fail(closed(self.address))
+            raise closed(self.address)
+        return self._lane.send_frame(frame)
 
 
 class AsyncSession:
@@ -87,6 +112,7 @@ class AsyncSession:
     def __init__(self, client: AsyncClient, exchange: Exchange) -> None:
         self._client = client
         self._exchange = exchange
+        self._room = asyncio.Semaphore(exchange.retained_replies)
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,6 +144,11 @@ class AsyncSession:
         """How many timesteps the session has consumed, as far as answers tell."""
         return self._exchange.position
 
+    @property
+    def retiring(self) -> bool:
+        """Whether new sessions get another version of the model: open a new session when it suits."""
+        return self._exchange.retiring
+
     async def step(
         self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
     ) -> Outputs:
@@ -125,16 +156,16 @@ class AsyncSession:
 
         To cancel it gives up the answer, not the step: it runs all the same, and the next one comes after it.
         """
-        asked, answer = self._client._send(self._exchange, x, inputs, last, timeout_seconds)
+        asked, answer = await self._ask(x, inputs, last, timeout_seconds)
         return self._exchange.answer(asked, await answer)
 
-    async def steps(self, timesteps: Timesteps, *, window: int = WINDOW) -> AsyncIterator[Outputs]:
+    async def steps(self, timesteps: Timesteps, *, window: int = 0) -> AsyncIterator[Outputs]:
         """Steps through an iterable, plain or asynchronous, and yields each output, in order; see `Session.steps`.
 
         An output is yielded as soon as it is there, also while an asynchronous iterable has nothing new to give.
         """
         sent: asyncio.Queue[tuple[Asked, Answer] | None] = asyncio.Queue()
-        room = asyncio.Semaphore(window)
+        room = asyncio.Semaphore(window or self._exchange.retained_replies)
         sender = asyncio.create_task(self._send_each(timesteps, sent, room))
         try:
             while (under_way := await sent.get()) is not None:
@@ -151,6 +182,35 @@ class AsyncSession:
         finally:
             await _abandon(sender)
 
+    async def fork(self) -> AsyncSession:
+        """Opens another session at this one's state: from here on, each goes its own way."""
+        response = await self._client._call(self._client._stub.ForkSession, fork_request(self._exchange))
+        return AsyncSession(self._client, Exchange(response.session))
+
+    async def snapshot(self) -> bytes:
+        """Returns the session's state as bytes, for `open_session(snapshot=…)`; the server must allow it."""
+        request = sequence_pb2.SnapshotSessionRequest(session_id=self.id)
+        return bytes((await self._client._call(self._client._stub.SnapshotSession, request)).snapshot)
+
+    async def close(self) -> bool:
+        """Ends the session and frees its state; returns whether this call ended it. May be called again."""
+        request = sequence_pb2.CloseSessionRequest(session_id=self.id)
+        return bool((await self._client._call(self._client._stub.CloseSession, request)).closed)
+
+    async def _ask(
+        self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
+    ) -> tuple[Asked, Answer]:
+        """Sends a step as soon as fewer are in flight than the session retains replies."""
+        await self._room.acquire()
+        try:
+            asked = self._exchange.ask(x, extra, last, timeout_seconds)
+            answer = self._client._send(asked)
+        except BaseException:
+            self._room.release()
+            raise
+        answer.add_done_callback(lambda _: self._room.release())
+        return asked, asyncio.shield(answer)
+
     async def _send_each(
         self, timesteps: Timesteps, sent: asyncio.Queue[tuple[Asked, Answer] | None], room: asyncio.Semaphore
     ) -> None:
@@ -158,66 +218,25 @@ class AsyncSession:
             async for item in _each(timesteps):
                 await room.acquire()
                 x, extra = (None, item) if isinstance(item, Mapping) else (item, {})
-                sent.put_nowait(self._client._send(self._exchange, x, extra, False, None))
+                sent.put_nowait(await self._ask(x, extra, False, None))
         finally:
             sent.put_nowait(None)
 
-    async def close(self) -> bool:
-        """Ends the session and frees its state; returns whether this call ended it. May be called again."""
-        return await self._client._close_session(self.id)
 
+class AsyncFrame(Framed):
+    """Sessions of one model version that are stepped together, in one message; see `Framed`."""
 
-class _Stream:
-    """A bidirectional call: a queue of requests, and a task that settles each response and hands it to who waits."""
+    def __init__(self, client: AsyncClient, exchanges: Sequence[Exchange]) -> None:
+        super().__init__(exchanges)
+        self._client = client
 
-    def __init__(self, stub: sequence_pb2_grpc.SequenceServiceStub, address: str) -> None:
-        self.ended = False
-        self._address = address
-        self._requests: asyncio.Queue[sequence_pb2.StepRequest | None] = asyncio.Queue()
-        self._under_way: dict[int, tuple[Asked, Answer]] = {}
-        self._call = stub.Step(self._sent())
-        self._reader = asyncio.create_task(self._read())
-
-    def send(self, request: sequence_pb2.StepRequest, asked: Asked) -> Answer:
-        answer: Answer = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(_seen)
-        self._under_way[request.request_id] = asked, answer
-        self._requests.put_nowait(request)
-        return answer
-
-    async def close(self) -> None:
-        self._requests.put_nowait(None)
-        self._call.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-
-    async def _sent(self) -> AsyncIterator[sequence_pb2.StepRequest]:
-        while (request := await self._requests.get()) is not None:
-            yield request
-
-    async def _read(self) -> None:
-        cause = None
-        try:
-            async for response in self._call:
-                asked, answer = self._under_way.pop(response.request_id)
-                asked.exchange.settle(asked, response)
-                if not answer.done():
-                    answer.set_result(response)
-        except grpc.RpcError as failed:
-            cause = from_rpc(failed, self._address)
-        finally:
-            self.ended = True
-            self._requests.put_nowait(None)
-            for asked, answer in self._under_way.values():
-                asked.exchange.settle(asked, None)
-                if not answer.done():
-                    answer.set_exception(lost(self._address, cause))
-            self._under_way.clear()
-
-
-def _seen(answer: Answer) -> None:
-    """Marks a failure as seen: whoever gave up waiting for an answer need not hear that it failed."""
-    if not answer.cancelled():
-        answer.exception()
+    async def step(
+        self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
+    ) -> Outputs:
+        """Sends the next timesteps of every session and returns their outputs; see `Framed`."""
+        columns, single = self.ask(x, inputs, last, timeout_seconds)
+        await self._client._send_frame(columns)
+        return self.answer(columns, single)
 
 
 async def _abandon(task: asyncio.Task[None]) -> None:

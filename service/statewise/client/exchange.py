@@ -1,12 +1,13 @@
 """One session's side of the protocol, without any I/O: shapes, dtypes and positions. Both clients talk through it.
 
-`ask` turns what the caller gives into a request and counts its timesteps; `settle` takes them as consumed, or back, when the
-response arrives, whether or not anybody still waits for it; `answer` turns the response into arrays, or raises. The server counts
-the same on its side, so both agree on the position without asking.
+`ask` turns what the caller gives into what is asked, and counts its timesteps; `settle` takes them as consumed, or back, when the
+answer arrives, whether or not anybody still waits for it; `answer` turns it into arrays, or raises. The server counts the same on
+its side, so both agree on the position without asking; and what was asked can be sent again, with its position, on any stream.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,9 @@ import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import ArrayLike, NDArray
 
-from statewise.client.failures import from_status
 from statewise.errors import Reason, StatewiseError, Unavailable, error
 from statewise.spec import Calendar, TensorSpec, Vocabulary
-from statewise.tensors import DTYPES, decode, encode
+from statewise.tensors import DTYPES
 from statewise.v1 import model_pb2, sequence_pb2
 
 Array = NDArray[Any]
@@ -52,74 +52,105 @@ class Model:
     vocabulary: Vocabulary | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """A request under way: whose it is, the timesteps that it counts for, and whether the answer loses its time axis."""
+    """A step under way, whatever message carries it.
+
+    Attributes:
+        arrays: `[timesteps, …]` each, by input.
+        position: where the session stands before it.
+        single: whether the answer loses its time axis.
+    """
 
     exchange: Exchange
+    arrays: dict[str, Array]
+    position: int
     timesteps: int
     single: bool
+    last: bool
+    timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a step: its outputs `[timesteps, …]`, or why it failed.
+
+    Attributes:
+        retiring: whether the session's model version leaves memory with its last session.
+    """
+
+    position: int
+    outputs: dict[str, Array]
+    problem: StatewiseError | None = None
+    retiring: bool = False
 
 
 class Exchange:
-    """What the client knows of one session. `tail` is the position that the next step expects."""
+    """What the client knows of one session.
+
+    Attributes:
+        position: timesteps consumed, as far as answers tell.
+        tail: the position that the next step expects.
+        retiring: whether new sessions get another version of the model.
+    """
 
     def __init__(self, opened: sequence_pb2.OpenSessionResponse) -> None:
         self.session_id = opened.session_id
         self.model = read_model(opened.model)
+        self.handle = opened.handle
+        self.retained_replies = opened.retained_replies
+        self.server_instance = opened.server_instance
         self.position = opened.position
         self.tail = opened.position
+        self.retiring = False
 
-    def ask(
-        self, request_id: int, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
-    ) -> tuple[sequence_pb2.StepRequest, Asked]:
-        """Returns the request for the next timesteps; raises `InvalidInput` and counts nothing if they do not fit the model."""
-        arrays = self._arrays(x, extra)
-        singles = {name: array.ndim == len(self._tensor(name).shape) for name, array in arrays.items()}
+    def ask(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None) -> Asked:
+        """Returns what is asked by the next timesteps; raises `InvalidInput` and counts nothing if they do not fit the model."""
+        timed, single = self._timed(x, extra, ())
+        timesteps = min((len(array) for array in timed.values()), default=0)
+        asked = Asked(self, timed, self.tail, timesteps, single or last, last, timeout_seconds)
+        self.tail += timesteps
+        return asked
+
+    def columns(self, sessions: int, x: ArrayLike | None, extra: Mapping[str, ArrayLike]) -> tuple[dict[str, Array], bool]:
+        """Returns the inputs of many sessions, `[sessions, timesteps, …]`, and whether they were given without a time axis."""
+        return self._timed(x, extra, (sessions,))
+
+    def settle(self, asked: Asked, answered: Answered) -> None:
+        """Notes the outcome of a step."""
+        if answered.problem:
+            self.tail -= asked.timesteps
+        else:
+            self.position = answered.position
+            self.retiring = answered.retiring
+
+    @staticmethod
+    def answer(asked: Asked, answered: Answered) -> Outputs:
+        """Returns the outputs of a step; raises what the server says went wrong."""
+        if answered.problem:
+            raise answered.problem
+        outputs = {name: array[0] for name, array in answered.outputs.items()} if asked.single else answered.outputs
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def _timed(
+        self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], leading: tuple[int, ...]
+    ) -> tuple[dict[str, Array], bool]:
+        arrays = self._arrays(x, extra, leading)
+        singles = {name: array.ndim == len(leading) + len(self._tensor(name).shape) for name, array in arrays.items()}
         if len(set(singles.values())) > 1:
             told = ", ".join(f"{name} {'one timestep' if single else 'several'}" for name, single in singles.items())
             raise error(Reason.BAD_FIELD, f"inputs: all must bring one timestep or all several ({told})", field="inputs")
         single = all(singles.values())
-        timed = {name: array[None] if single else array for name, array in arrays.items()}
-        timesteps = min((len(array) for array in timed.values()), default=0)
-        request = sequence_pb2.StepRequest(
-            request_id=request_id,
-            session_id=self.session_id,
-            position=self.tail,
-            inputs=[encode(name, array) for name, array in timed.items()],
-            output_timesteps=sequence_pb2.OUTPUT_TIMESTEPS_LAST if last else sequence_pb2.OUTPUT_TIMESTEPS_ALL,
-        )
-        if timeout_seconds is not None:
-            duration = Duration()
-            duration.FromNanoseconds(round(timeout_seconds * 1e9))
-            request.timeout.CopyFrom(duration)
-        self.tail += timesteps
-        return request, Asked(self, timesteps, single or last)
+        return {name: np.expand_dims(array, len(leading)) if single else array for name, array in arrays.items()}, single
 
-    def settle(self, asked: Asked, response: sequence_pb2.StepResponse | None) -> None:
-        """Notes the outcome of a step. `None`: it is not known; if it did run, the server will call the next one STALE."""
-        if response is None or response.HasField("error"):
-            self.tail -= asked.timesteps
-        else:
-            self.position = response.position
-
-    def answer(self, asked: Asked, response: sequence_pb2.StepResponse) -> Outputs:
-        """Returns the outputs of a step; raises what the server says went wrong."""
-        if response.HasField("error"):
-            raise from_status(response.error)
-        outputs = {tensor.name: decode(tensor) for tensor in response.outputs}
-        if asked.single:
-            outputs = {name: array[0] for name, array in outputs.items()}
-        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
-
-    def _arrays(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    def _arrays(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], leading: tuple[int, ...]) -> dict[str, Array]:
         given = dict(extra)
         if x is not None:
             first = self.model.inputs[0].name
             if first in given:
                 raise error(Reason.BAD_FIELD, f"{first}: given twice", field=first)
             given[first] = x
-        return {name: _cast(self._tensor(name), value) for name, value in given.items()}
+        return {name: _cast(self._tensor(name), value, leading) for name, value in given.items()}
 
     def _tensor(self, name: str) -> TensorSpec:
         for tensor in self.model.inputs:
@@ -129,7 +160,7 @@ class Exchange:
         raise error(Reason.BAD_FIELD, f"{name}: not an input of {self.model.name!r}, which takes {names}", field=name)
 
 
-def _cast(tensor: TensorSpec, value: ArrayLike) -> Array:
+def _cast(tensor: TensorSpec, value: ArrayLike, leading: tuple[int, ...]) -> Array:
     """Returns the value in the input's dtype: numbers become floats, but a float never silently becomes an integer."""
     try:
         array = np.asarray(value)
@@ -138,11 +169,14 @@ def _cast(tensor: TensorSpec, value: ArrayLike) -> Array:
     kinds = {"f": "fiub", "i": "iu", "b": "b"}[np.dtype(tensor.dtype).kind]
     if array.dtype.kind not in kinds:
         raise error(Reason.BAD_FIELD, f"{tensor.name}: takes {tensor.dtype}, not {array.dtype}", field=tensor.name)
-    if array.ndim not in (len(tensor.shape), len(tensor.shape) + 1) or (
-        tensor.shape and array.shape[-len(tensor.shape) :] != tensor.shape
+    axes = len(leading) + len(tensor.shape)
+    if (
+        array.ndim not in (axes, axes + 1)
+        or array.shape[: len(leading)] != leading
+        or (tensor.shape and array.shape[-len(tensor.shape) :] != tensor.shape)
     ):
-        one = list(tensor.shape)
-        message = f"{tensor.name}: takes {one} for one timestep or {['timesteps', *one]} for several, not {list(array.shape)}"
+        one, many = [*leading, *tensor.shape], [*leading, "timesteps", *tensor.shape]
+        message = f"{tensor.name}: takes {one} for one timestep or {many} for several, not {list(array.shape)}"
         raise error(Reason.BAD_FIELD, message.replace("'", ""), field=tensor.name)
     if kinds == "iu" and array.size and not _fits(array, tensor.dtype):
         raise error(Reason.BAD_FIELD, f"{tensor.name}: {array.max()} or {array.min()} is beyond {tensor.dtype}", field=tensor.name)
@@ -183,17 +217,55 @@ def _read_tensor(message: model_pb2.TensorSpec) -> TensorSpec:
     )
 
 
-def open_request(model: str, version: int, session_id: str, idle_timeout_seconds: float | None) -> sequence_pb2.OpenSessionRequest:
-    """Returns the request that opens a session."""
-    request = sequence_pb2.OpenSessionRequest(model=model, version=version, session_id=session_id)
-    if idle_timeout_seconds is not None:
-        request.idle_timeout.FromNanoseconds(round(idle_timeout_seconds * 1e9))
-    return request
+def open_request(
+    model: str,
+    version: int = 0,
+    session_id: str = "",
+    idle_timeout_seconds: float | None = None,
+    resume: bool = False,
+    retained_replies: int = 0,
+    snapshot: bytes = b"",
+) -> sequence_pb2.OpenSessionRequest:
+    """Returns the request that opens a session; its token makes it safe to be sent again."""
+    if resume and not session_id:
+        raise error(Reason.BAD_FIELD, "session_id: to resume takes one", field="session_id")
+    return sequence_pb2.OpenSessionRequest(
+        model=model,
+        version=version,
+        session_id=session_id or secrets.token_hex(16),
+        idle_timeout=_duration(idle_timeout_seconds),
+        mode=sequence_pb2.OPEN_MODE_CREATE_OR_RESUME if resume else sequence_pb2.OPEN_MODE_CREATE,
+        retained_replies=retained_replies,
+        open_token=secrets.token_bytes(16),
+        snapshot=snapshot,
+    )
+
+
+def resume_request(exchange: Exchange) -> sequence_pb2.OpenSessionRequest:
+    """Returns the request that finds a session again."""
+    return sequence_pb2.OpenSessionRequest(
+        session_id=exchange.session_id, mode=sequence_pb2.OPEN_MODE_RESUME, server_instance=exchange.server_instance
+    )
+
+
+def fork_request(exchange: Exchange) -> sequence_pb2.ForkSessionRequest:
+    """Returns the request that forks a session."""
+    return sequence_pb2.ForkSessionRequest(
+        session_id=exchange.session_id, new_session_id=secrets.token_hex(16), open_token=secrets.token_bytes(16)
+    )
+
+
+def _duration(length_seconds: float | None) -> Duration | None:
+    if length_seconds is None:
+        return None
+    duration = Duration()
+    duration.FromNanoseconds(round(length_seconds * 1e9))
+    return duration
 
 
 def lost(address: str, cause: StatewiseError | None) -> StatewiseError:
-    """Returns the error of a step whose stream ended before its answer."""
-    message = f"the stream to {address} ended before the answer: the step may or may not have run"
+    """Returns the error of a step whose answer cannot be had."""
+    message = f"{address} cannot be reached again for the answer: the step may or may not have run"
     return Unavailable(f"{message} ({cause})" if cause else message)
 
 

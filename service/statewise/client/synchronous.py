@@ -1,52 +1,53 @@
-"""The blocking client. One stream carries the steps of all its sessions; one thread reads the answers."""
+"""The blocking client: sessions, and frames of sessions."""
 
 from __future__ import annotations
 
-import itertools
-import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from numpy.typing import ArrayLike
 
-from statewise.client.exchange import CHANNEL_OPTIONS, Asked, Exchange, Model, Outputs, closed, lost, open_request
+from statewise.client.exchange import (
+    CHANNEL_OPTIONS,
+    Asked,
+    Exchange,
+    Model,
+    Outputs,
+    closed,
+    fork_request,
+    open_request,
+    resume_request,
+)
 from statewise.client.failures import from_rpc
+from statewise.client.framed import Framed
+from statewise.client.stream import Answer, Stream
 from statewise.errors import StatewiseError
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
-
-WINDOW = 16
-"""Steps that `Session.steps` keeps under way."""
-
-Answer = Future[sequence_pb2.StepResponse]
 
 
 class Client:
     """A connection to one Statewise server; may be used by several threads.
 
-    If the stream breaks, steps under way raise `Unavailable` and it is not known whether they ran; the next step opens a new
-    stream. Sessions live on in the server, and since every step carries its position, none runs twice: if the lost one did run,
-    every later one raises `OutOfOrder` with the position expected, and the caller has to open another session. To resume exactly
-    where the stream broke is not possible yet.
+    If the connection breaks, the client opens another and sends again what was not answered; no step is lost and none runs twice.
+    What it cannot reach again within `timeout_seconds` raises `Unavailable`.
 
     Args:
         address: `host:port`.
-        timeout_seconds: for opening and closing sessions.
+        timeout_seconds: for opening and closing sessions, and for reaching the server again.
     """
 
     def __init__(self, address: str = "127.0.0.1:8001", *, timeout_seconds: float = 30.0) -> None:
         self.address = address
         self._timeout_seconds = timeout_seconds
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self._closed = False
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
-        self._stream: _Stream | None = None
+        self._closed = False
+        self._stream = Stream(self._channel, address, self._resume, timeout_seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -55,58 +56,53 @@ class Client:
         self.close()
 
     def open_session(
-        self, model: str, *, version: int = 0, session_id: str = "", idle_timeout_seconds: float | None = None
+        self,
+        model: str,
+        *,
+        version: int = 0,
+        session_id: str = "",
+        idle_timeout_seconds: float | None = None,
+        resume: bool = False,
+        retained_replies: int = 0,
+        snapshot: bytes = b"",
     ) -> Session:
         """Opens a session of a model; use it as a context manager, or close it.
 
         Args:
             model: the model's name.
             version: 0 for what the server gives new sessions.
-            session_id: a name of your own, unique on the server; empty, the server makes one.
+            session_id: a name of your own, unique on the server; empty, one is made.
             idle_timeout_seconds: the session ends after this long without a step; `None` is the server's default.
+            resume: go on with the session of that id if it is open; the `session.position` tells where it stands.
+            retained_replies: how many steps of the session may be in flight; 0 is the server's default, 4.
+            snapshot: what `Session.snapshot` returned, to start from; the model and version are then the snapshot's.
 
         Raises:
             ModelUnknown, AlreadyOpen, Overloaded, InvalidInput, Unavailable: nothing was opened.
         """
-        request = open_request(model, version, session_id, idle_timeout_seconds)
-        self._refuse_closed()
-        try:
-            opened = self._stub.OpenSession(request, timeout=self._timeout_seconds)
-        except grpc.RpcError as failed:
-            raise from_rpc(failed, self.address) from None
-        return Session(self, Exchange(opened))
+        request = open_request(model, version, session_id, idle_timeout_seconds, resume, retained_replies, snapshot)
+        return Session(self, Exchange(self._call(self._stub.OpenSession, request)))
+
+    def frame(self, sessions: Sequence[Session]) -> Frame:
+        """Returns the sessions as one, to be stepped together: the fastest way, where their timesteps come together."""
+        return Frame(self, [session._exchange for session in sessions])
 
     def close(self) -> None:
         """Ends the connection. Sessions that were not closed live on in the server until they are idle for too long."""
-        with self._lock:
-            self._closed = True
-            stream, self._stream = self._stream, None
-        if stream:
-            stream.close()
+        self._closed = True
+        self._stream.close()
         self._channel.close()
 
-    def _close_session(self, session_id: str) -> bool:
-        self._refuse_closed()
-        request = sequence_pb2.CloseSessionRequest(session_id=session_id)
-        try:
-            return bool(self._stub.CloseSession(request, timeout=self._timeout_seconds).closed)
-        except grpc.RpcError as failed:
-            raise from_rpc(failed, self.address) from None
+    def _resume(self, exchange: Exchange) -> None:
+        exchange.handle = self._call(self._stub.OpenSession, resume_request(exchange)).handle
 
-    def _send(
-        self, exchange: Exchange, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
-    ) -> tuple[Asked, Answer]:
-        with self._lock:  # the order of positions must be the order on the stream
-            self._refuse_closed()
-            if self._stream is None or self._stream.ended:
-                self._stream = _Stream(self._stub, self.address)
-            with self._stream.lock:
-                request, asked = exchange.ask(next(self._numbers), x, extra, last, timeout_seconds)
-                return asked, self._stream.send(request, asked)
-
-    def _refuse_closed(self) -> None:
+    def _call(self, method: Any, request: Any) -> Any:
         if self._closed:
             raise closed(self.address)
+        try:
+            return method(request, timeout=self._timeout_seconds)
+        except grpc.RpcError as failed:
+            raise from_rpc(failed, self.address) from None
 
 
 class Session:
@@ -115,6 +111,7 @@ class Session:
     def __init__(self, client: Client, exchange: Exchange) -> None:
         self._client = client
         self._exchange = exchange
+        self._room = threading.Semaphore(exchange.retained_replies)
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +141,11 @@ class Session:
         """How many timesteps the session has consumed, as far as answers tell."""
         return self._exchange.position
 
+    @property
+    def retiring(self) -> bool:
+        """Whether new sessions get another version of the model: open a new session when it suits."""
+        return self._exchange.retiring
+
     def step(
         self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
     ) -> Outputs:
@@ -162,13 +164,15 @@ class Session:
             InvalidInput: the inputs do not fit the model, or hold NaN or infinity; the session has not advanced.
             SessionGone: the session was closed, or idle for too long.
             OutOfOrder, NonFiniteState, Overloaded, StepExpired, EngineFailed: the session has not advanced.
-            Unavailable: the stream broke; whether the step ran is not known.
+            Unavailable: the server could not be reached again; whether the step ran is not known.
         """
-        asked, answer = self._client._send(self._exchange, x, inputs, last, timeout_seconds)
+        asked, answer = self._ask(x, inputs, last, timeout_seconds)
         return self._exchange.answer(asked, answer.result())
 
-    def steps(self, timesteps: Iterable[ArrayLike | Mapping[str, ArrayLike]], *, window: int = WINDOW) -> Iterator[Outputs]:
+    def steps(self, timesteps: Iterable[ArrayLike | Mapping[str, ArrayLike]], *, window: int = 0) -> Iterator[Outputs]:
         """Steps through an iterable and yields each output, in order, with up to `window` steps under way at a time.
+
+        0 is as many as the session retains replies, the most that it can have.
 
         Args:
             timesteps: what `step` takes as `x`, or mappings of input name → value where the model has several inputs.
@@ -177,11 +181,12 @@ class Session:
         Raises:
             StatewiseError: as `step`; the steps sent behind the one that failed have not run.
         """
+        window = min(window or self._exchange.retained_replies, self._exchange.retained_replies)
         under_way: deque[tuple[Asked, Answer]] = deque()
         try:
             for item in timesteps:
                 x, extra = (None, item) if isinstance(item, Mapping) else (item, {})
-                under_way.append(self._client._send(self._exchange, x, extra, False, None))
+                under_way.append(self._ask(x, extra, False, None))
                 while under_way and (len(under_way) >= window or under_way[0][1].done()):
                     yield self._answered(under_way)
             while under_way:
@@ -193,62 +198,45 @@ class Session:
         asked, answer = under_way.popleft()
         return self._exchange.answer(asked, answer.result())
 
+    def fork(self) -> Session:
+        """Opens another session at this one's state: from here on, each goes its own way."""
+        response = self._client._call(self._client._stub.ForkSession, fork_request(self._exchange))
+        return Session(self._client, Exchange(response.session))
+
+    def snapshot(self) -> bytes:
+        """Returns the session's state as bytes, for `open_session(snapshot=…)`; the server must allow it."""
+        request = sequence_pb2.SnapshotSessionRequest(session_id=self.id)
+        return bytes(self._client._call(self._client._stub.SnapshotSession, request).snapshot)
+
     def close(self) -> bool:
         """Ends the session and frees its state; returns whether this call ended it. May be called again."""
-        return self._client._close_session(self.id)
+        request = sequence_pb2.CloseSessionRequest(session_id=self.id)
+        return bool(self._client._call(self._client._stub.CloseSession, request).closed)
 
-
-class _Stream:
-    """A bidirectional call: a queue of requests, and a thread that settles each response and hands it to who waits.
-
-    `lock` guards `ended`, the steps under way and their sessions' positions.
-    """
-
-    def __init__(self, stub: sequence_pb2_grpc.SequenceServiceStub, address: str) -> None:
-        self.ended = False
-        self._address = address
-        self._requests: queue.SimpleQueue[sequence_pb2.StepRequest | None] = queue.SimpleQueue()
-        self._under_way: dict[int, tuple[Asked, Answer]] = {}
-        self.lock = threading.Lock()
-        self._call = stub.Step(iter(self._requests.get, None))
-        self._reader = threading.Thread(target=self._read, name="statewise-stream", daemon=True)
-        self._reader.start()
-
-    def send(self, request: sequence_pb2.StepRequest, asked: Asked) -> Answer:
-        """Sends a step; the caller holds `lock`."""
-        answer: Answer = Future()
-        if self.ended:
-            asked.exchange.settle(asked, None)
-            answer.set_exception(lost(self._address, None))
-        else:
-            self._under_way[request.request_id] = asked, answer
-            self._requests.put(request)
-        return answer
-
-    def close(self) -> None:
-        self._requests.put(None)
-        self._call.cancel()
-        self._reader.join()
-
-    def _read(self) -> None:
-        cause = None
+    def _ask(
+        self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
+    ) -> tuple[Asked, Answer]:
+        """Sends a step as soon as fewer are in flight than the session retains replies."""
+        self._room.acquire()
         try:
-            for response in self._call:
-                with self.lock:
-                    asked, answer = self._under_way.pop(response.request_id)
-                    asked.exchange.settle(asked, response)
-                answer.set_result(response)
-        except grpc.RpcError as failed:
-            cause = from_rpc(failed, self._address)
-        finally:
-            self._end(lost(self._address, cause))
+            asked, answer = self._client._stream.send(self._exchange, x, extra, last, timeout_seconds)
+        except BaseException:
+            self._room.release()
+            raise
+        answer.add_done_callback(lambda _: self._room.release())
+        return asked, answer
 
-    def _end(self, problem: StatewiseError) -> None:
-        with self.lock:
-            left = list(self._under_way.values())
-            for asked, _ in left:
-                asked.exchange.settle(asked, None)
-            self.ended = True  # last: whoever sees it finds the positions settled
-        self._requests.put(None)
-        for _, answer in left:
-            answer.set_exception(problem)
+
+class Frame(Framed):
+    """Sessions of one model version that are stepped together, in one message; see `Framed`."""
+
+    def __init__(self, client: Client, exchanges: Sequence[Exchange]) -> None:
+        super().__init__(exchanges)
+        self._client = client
+
+    def step(
+        self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
+    ) -> Outputs:
+        """Sends the next timesteps of every session and returns their outputs; see `Framed`."""
+        columns, single = self._client._stream.send_frame(self, x, inputs, last, timeout_seconds)
+        return self.answer(columns, single)

@@ -289,7 +289,7 @@ class Sessions:
             if self.steps.done[step]:
                 self.rows_of(session).drop(self.steps.row[[step]])
             self.tail[session] -= self.steps.timesteps[step]
-        for step, following in zip(kept, [*kept[1:], NONE], strict=True):
+        for step, following in zip(kept, [*kept, NONE][1:], strict=True):
             self.steps.next[step] = following
         self.first[session], self.last[session] = (kept[0], kept[-1]) if kept else (NONE, NONE)
         self.pending[session] -= len(gone)

@@ -1,0 +1,211 @@
+"""Frames on the client's side: what one message asks for, and what came of it so far. No I/O.
+
+A frame is under way from its first message to its last answer. If the stream breaks in between, `request` makes the message that
+asks for the rest again, with the same positions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.client.exchange import Answered, Asked, Exchange
+from statewise.client.failures import from_status
+from statewise.errors import Reason, StatewiseError
+from statewise.tensors import decode, encode
+from statewise.v1 import sequence_pb2
+
+FRAME_STEPS = 1024
+"""The most steps of unrelated sessions that are put into one frame."""
+
+Array = NDArray[Any]
+
+
+class UnderWay(ABC):
+    """A frame under way. `rows` are those that the message on the stream asks for and that are not answered."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = list(range(count))
+        self._left = set(self.rows)
+
+    @property
+    def done(self) -> bool:
+        """Whether every row is answered."""
+        return not self._left
+
+    @abstractmethod
+    def request(self, request_id: int) -> sequence_pb2.StepFrameRequest:
+        """Returns the message that asks for what is left."""
+
+    @abstractmethod
+    def exchange(self, row: int) -> Exchange:
+        """Returns the session of a row."""
+
+    @abstractmethod
+    def take(self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool) -> None:
+        """Takes the outcome of rows that ran: outputs `[rows, timesteps, …]`."""
+
+    @abstractmethod
+    def refuse(self, row: int, problem: StatewiseError) -> None:
+        """Takes why a row failed."""
+
+    def read(self, response: sequence_pb2.StepFrameResponse) -> list[int]:
+        """Takes a response, and returns the rows whose handle the server does not know; those are still left."""
+        positions = np.frombuffer(response.positions, "<u8")
+        if len(positions):
+            places = np.frombuffer(response.rows, "<u4").tolist() if response.rows else range(len(positions))
+            rows = [self.rows[place] for place in places]
+            outputs = {tensor.name: decode(tensor) for tensor in response.outputs}
+            self.take(rows, positions, outputs, retiring=response.retiring)
+            self._left.difference_update(rows)
+        gone = []
+        for refused in response.errors:
+            row, problem = self.rows[refused.row], from_status(refused.error)
+            if problem.reason is Reason.NOT_HERE:
+                gone.append(row)
+            else:
+                self.give_up(row, problem)
+        return gone
+
+    def give_up(self, row: int, problem: StatewiseError) -> None:
+        """Fails a row that is left."""
+        self._left.discard(row)
+        self.refuse(row, problem)
+
+    def fail(self, problem: StatewiseError) -> None:
+        """Fails all that is left; it is not known whether it ran. If it did, the server will call the next step STALE."""
+        for row in sorted(self._left):
+            self.give_up(row, problem)
+
+    def again(self) -> None:
+        """Makes the next message ask for what is left."""
+        self.rows = sorted(self._left)
+
+
+class Steps(UnderWay):
+    """Steps of one kind and of distinct sessions that happened to be asked for at about the same time."""
+
+    def __init__(self, steps: Sequence[Asked], settled: Callable[[Asked, Answered], None]) -> None:
+        super().__init__(len(steps))
+        self._steps = steps
+        self._settled = settled
+
+    def request(self, request_id: int) -> sequence_pb2.StepFrameRequest:
+        """See `UnderWay`."""
+        steps = [self._steps[row] for row in self.rows]
+        first, exchanges = steps[0], [asked.exchange for asked in steps]
+        columns = {name: np.stack([asked.arrays[name] for asked in steps]) for name in first.arrays}
+        positions = np.array([asked.position for asked in steps], "<u8")
+        return _request(request_id, exchanges, positions, columns, first.last, first.timeout_seconds)
+
+    def exchange(self, row: int) -> Exchange:
+        """See `UnderWay`."""
+        return self._steps[row].exchange
+
+    def take(self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool) -> None:
+        """See `UnderWay`."""
+        for place, (row, position) in enumerate(zip(rows, positions.tolist(), strict=True)):
+            here = {name: array[place] for name, array in outputs.items()}
+            self._settled(self._steps[row], Answered(position, here, None, retiring))
+
+    def refuse(self, row: int, problem: StatewiseError) -> None:
+        """See `UnderWay`."""
+        self._settled(self._steps[row], Answered(self._steps[row].position, {}, problem))
+
+
+class Columns(UnderWay):
+    """The timesteps of many sessions, asked for together: `[sessions, timesteps, …]` each.
+
+    Attributes:
+        outputs: `[sessions, timesteps, …]` each, once a row has run; those of rows that failed are zero.
+        problems: why rows failed.
+    """
+
+    def __init__(
+        self,
+        exchanges: Sequence[Exchange],
+        arrays: Mapping[str, Array],
+        timesteps: int,
+        last: bool,
+        timeout_seconds: float | None,
+    ) -> None:
+        super().__init__(len(exchanges))
+        self.outputs: dict[str, Array] = {}
+        self.problems: dict[int, StatewiseError] = {}
+        self._exchanges = exchanges
+        self._arrays = arrays
+        self._timesteps = timesteps
+        self._last = last
+        self._timeout_seconds = timeout_seconds
+        self._positions = np.array([exchange.tail for exchange in exchanges], "<u8")
+        for exchange in exchanges:
+            exchange.tail += timesteps
+
+    def request(self, request_id: int) -> sequence_pb2.StepFrameRequest:
+        """See `UnderWay`."""
+        exchanges, arrays, positions = self._exchanges, self._arrays, self._positions
+        if len(self.rows) < len(exchanges):
+            exchanges = [exchanges[row] for row in self.rows]
+            arrays = {name: array[self.rows] for name, array in arrays.items()}
+            positions = positions[self.rows]
+        return _request(request_id, exchanges, positions, arrays, self._last, self._timeout_seconds)
+
+    def exchange(self, row: int) -> Exchange:
+        """See `UnderWay`."""
+        return self._exchanges[row]
+
+    def take(self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool) -> None:
+        """See `UnderWay`."""
+        if len(rows) == len(self._exchanges):
+            self.outputs = dict(outputs)
+        else:
+            for name, array in outputs.items():
+                whole = self.outputs.setdefault(name, np.zeros((len(self._exchanges), *array.shape[1:]), array.dtype))
+                whole[rows] = array
+        for row, position in zip(rows, positions.tolist(), strict=True):
+            self._exchanges[row].position = position
+            self._exchanges[row].retiring = retiring
+
+    def refuse(self, row: int, problem: StatewiseError) -> None:
+        """See `UnderWay`."""
+        self._exchanges[row].tail -= self._timesteps
+        self.problems[row] = problem
+
+
+def frames_of(steps: Sequence[Asked]) -> Iterator[list[Asked]]:
+    """Yields the steps by frames: of one kind, each session once in a frame, and its steps in order."""
+    frames: dict[tuple[Any, ...], list[Asked]] = {}
+    turns: dict[str, int] = {}
+    for asked in steps:
+        turn = turns.get(asked.exchange.session_id, 0)
+        turns[asked.exchange.session_id] = turn + 1
+        model = asked.exchange.model
+        kind = (turn, model.name, model.version, asked.timesteps, asked.last, asked.timeout_seconds)
+        frames.setdefault(kind, []).append(asked)
+    for kind in sorted(frames, key=lambda kind: int(kind[0])):
+        for start in range(0, len(frames[kind]), FRAME_STEPS):
+            yield frames[kind][start : start + FRAME_STEPS]
+
+
+def _request(
+    request_id: int,
+    exchanges: Sequence[Exchange],
+    positions: Array,
+    arrays: Mapping[str, Array],
+    last: bool,
+    timeout_seconds: float | None,
+) -> sequence_pb2.StepFrameRequest:
+    request = sequence_pb2.StepFrameRequest(
+        request_id=request_id,
+        handles=np.array([exchange.handle for exchange in exchanges], "<u8").tobytes(),
+        positions=positions.tobytes(),
+        inputs=[encode(name, array) for name, array in arrays.items()],
+        output_timesteps=sequence_pb2.OUTPUT_TIMESTEPS_LAST if last else sequence_pb2.OUTPUT_TIMESTEPS_ALL,
+    )
+    if timeout_seconds is not None:
+        request.timeout.FromNanoseconds(round(timeout_seconds * 1e9))
+    return request

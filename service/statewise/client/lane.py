@@ -1,0 +1,205 @@
+"""A lane: one stream of frames that carries the steps of all sessions of an `AsyncClient`.
+
+Steps that are asked for while a frame is under way go together in the next one; where none is, they go when the loop comes round.
+So code written for one session at a time gets the throughput of frames, and a session alone waits for nothing.
+
+If the stream breaks, another is opened and what was not answered is sent again with its positions: what had run is answered with
+the retained reply, what had not runs now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import grpc
+
+from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
+from statewise.client.failures import from_rpc
+from statewise.client.frames import Columns, Steps, UnderWay, frames_of
+from statewise.errors import StatewiseError, Unavailable
+from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+
+FRAMES = 1
+"""Frames under way before further steps wait for each other."""
+FRUITLESS = 3
+"""Streams in a row that break without an answer before the steps on them fail."""
+
+T = TypeVar("T")
+Answer = asyncio.Future[Answered]
+
+
+class Lane:
+    """The stream and what is on it; of one event loop, and changed by it alone.
+
+    Args:
+        resume: finds a session again on the server, and renews its handle.
+        patience_seconds: how long a server that cannot be reached is tried again.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        address: str,
+        resume: Callable[[Exchange], Awaitable[None]],
+        patience_seconds: float,
+    ) -> None:
+        self._channel = channel
+        self._stub = sequence_pb2_grpc.SequenceServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._address = address
+        self._resume = resume
+        self._patience_seconds = patience_seconds
+        self._waiting: list[Asked] = []
+        self._answers: dict[Asked, Answer] = {}
+        self._frames: dict[int, UnderWay] = {}
+        self._whole: dict[UnderWay, asyncio.Future[None]] = {}
+        self._number = 0
+        self._flushing = False
+        self._requests: asyncio.Queue[sequence_pb2.StepFrameRequest | None] = asyncio.Queue()
+        self._call: Any = None
+        self._runner: asyncio.Task[None] | None = None
+        self._helpers: set[asyncio.Task[None]] = set()
+
+    def send(self, asked: Asked) -> Answer:
+        """Sends a step with the next frame; the future is resolved when the answer is there."""
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self._answers[asked] = answer
+        self._waiting.append(asked)
+        self._run_if_not()
+        self._flush_soon()
+        return answer
+
+    def send_frame(self, frame: Columns) -> asyncio.Future[None]:
+        """Sends a frame; the future is resolved when all its rows are answered or have failed."""
+        self._whole[frame] = asyncio.get_running_loop().create_future()
+        self._run_if_not()
+        self._put(frame)
+        return self._whole[frame]
+
+    async def close(self) -> None:
+        """Ends the stream; what is under way fails."""
+        if self._runner:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, *self._helpers, return_exceptions=True)
+        self._fail(closed(self._address))
+
+    def _flush_soon(self) -> None:
+        if not self._flushing and self._waiting and len(self._frames) < FRAMES:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        waiting, self._waiting = self._waiting, []
+        for steps in frames_of(waiting):
+            self._put(Steps(steps, self._settled))
+
+    def _put(self, frame: UnderWay) -> None:
+        self._number += 1
+        self._frames[self._number] = frame
+        self._requests.put_nowait(frame.request(self._number))
+
+    def _run_if_not(self) -> None:
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        """Keeps a stream open as long as there is something on it; fails what cannot be answered."""
+        fruitless = 0
+        problem: StatewiseError | None = None
+        try:
+            while fruitless < FRUITLESS:
+                fruitful, problem = await self._read()
+                if not isinstance(problem, Unavailable):
+                    break
+                fruitless = 0 if fruitful else fruitless + 1
+                await self._reach()
+                self._requests = asyncio.Queue()
+                self._send_again()
+        except StatewiseError as unreachable:
+            problem = unreachable
+        self._fail(lost(self._address, problem))
+
+    async def _read(self) -> tuple[bool, StatewiseError | None]:
+        """Opens a stream and settles its answers until it breaks; returns whether there were any, and why it broke."""
+        fruitful = False
+        self._call = self._stub.StepFrame(self._sent())
+        try:
+            async for response in self._call:
+                fruitful = True
+                self._settle(response)
+        except grpc.RpcError as failed:
+            return fruitful, from_rpc(failed, self._address)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():  # it is us, not the call, who are to end
+                raise
+        return fruitful, Unavailable(f"the server on {self._address} has ended the stream")
+
+    async def _sent(self) -> AsyncIterator[sequence_pb2.StepFrameRequest]:
+        requests = self._requests
+        while (request := await requests.get()) is not None:
+            yield request
+
+    def _settle(self, response: sequence_pb2.StepFrameResponse) -> None:
+        frame = self._frames.get(response.request_id)
+        if frame is None:  # it was asked for again meanwhile
+            return
+        for row in frame.read(response):
+            self._help(self._find_again(frame, row))
+        self._end_if_done(response.request_id, frame)
+
+    def _end_if_done(self, number: int, frame: UnderWay) -> None:
+        if frame.done and number in self._frames:
+            del self._frames[number]
+            if whole := self._whole.pop(frame, None):
+                _resolve(whole, None)
+            self._flush_soon()
+
+    def _settled(self, asked: Asked, answered: Answered) -> None:
+        asked.exchange.settle(asked, answered)
+        _resolve(self._answers.pop(asked), answered)
+
+    def _help(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._helpers.add(task)
+        task.add_done_callback(self._helpers.discard)
+
+    async def _find_again(self, frame: UnderWay, row: int) -> None:
+        """The server does not know a handle: finds the session by its id and asks for the row again, or fails it."""
+        exchange = frame.exchange(row)
+        try:
+            await self._resume(exchange)
+        except StatewiseError as gone:
+            frame.give_up(row, gone)
+            for number, each in list(self._frames.items()):
+                self._end_if_done(number, each)
+            return
+        self._send_again()
+
+    def _send_again(self) -> None:
+        """Asks for what is left of every frame again; the answers to the messages of before are not waited for."""
+        frames, self._frames = list(self._frames.values()), {}
+        for frame in frames:
+            frame.again()
+            self._put(frame)
+
+    async def _reach(self) -> None:
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), self._patience_seconds)
+        except TimeoutError:
+            raise Unavailable(f"no Statewise server answers on {self._address}") from None
+
+    def _fail(self, problem: StatewiseError) -> None:
+        frames, self._frames = list(self._frames.values()), {}
+        waiting, self._waiting = self._waiting, []
+        for frame in [*frames, *(Steps(steps, self._settled) for steps in frames_of(waiting))]:
+            frame.fail(problem)
+            if whole := self._whole.pop(frame, None):
+                _resolve(whole, None)
+
+
+def _resolve(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():  # whoever asked may have given up
+        future.set_result(value)

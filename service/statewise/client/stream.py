@@ -1,0 +1,184 @@
+"""The stream of a `Client`: it carries the steps of all sessions, each as it is asked for; one thread reads the answers.
+
+If the stream breaks, another is opened and what was not answered is sent again with its positions: what had run is answered with
+the retained reply, what had not runs now.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import grpc
+from numpy.typing import ArrayLike
+
+from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
+from statewise.client.failures import from_rpc
+from statewise.client.framed import Framed
+from statewise.client.frames import Columns, Steps, UnderWay
+from statewise.client.lane import FRUITLESS
+from statewise.errors import StatewiseError, Unavailable
+from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+
+Answer = Future[Answered]
+
+
+class Stream:
+    """The stream and what is on it. `_lock` guards all that changes, and the positions of the sessions."""
+
+    def __init__(self, channel: grpc.Channel, address: str, resume: Callable[[Exchange], None], patience_seconds: float) -> None:
+        self._channel = channel
+        self._stub = sequence_pb2_grpc.SequenceServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._address = address
+        self._resume = resume
+        self._patience_seconds = patience_seconds
+        self._lock = threading.RLock()
+        self._frames: dict[int, UnderWay] = {}
+        self._answers: dict[Asked, Answer] = {}
+        self._whole: dict[UnderWay, threading.Event] = {}
+        self._number = 0
+        self._requests: queue.SimpleQueue[sequence_pb2.StepFrameRequest | None] = queue.SimpleQueue()
+        self._call: Any = None
+        self._reader: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def send(
+        self, exchange: Exchange, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
+    ) -> tuple[Asked, Answer]:
+        """Sends a step of one session; the future is resolved when the answer is there."""
+        with self._lock:  # the order of positions must be the order on the stream
+            self._refuse_closed()
+            asked = exchange.ask(x, extra, last, timeout_seconds)
+            answer = self._answers[asked] = Future()
+            self._put(Steps([asked], self._settled))
+            return asked, answer
+
+    def send_frame(
+        self, framed: Framed, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
+    ) -> tuple[Columns, bool]:
+        """Sends a frame and returns it when all its rows are answered or have failed."""
+        with self._lock:
+            self._refuse_closed()
+            columns, single = framed.ask(x, extra, last, timeout_seconds)
+            answered = self._whole[columns] = threading.Event()
+            self._put(columns)
+        answered.wait()
+        return columns, single
+
+    def close(self) -> None:
+        """Ends the stream; what is under way fails."""
+        with self._lock:
+            self._closed.set()
+            reader, call = self._reader, self._call
+        self._requests.put(None)
+        if call:
+            call.cancel()
+        if reader and reader is not threading.current_thread():
+            reader.join()
+
+    def _put(self, frame: UnderWay) -> None:
+        self._number += 1
+        self._frames[self._number] = frame
+        self._requests.put(frame.request(self._number))
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._run, name="statewise-stream", daemon=True)
+            self._reader.start()
+
+    def _run(self) -> None:
+        """Keeps a stream open as long as there is something on it; fails what cannot be answered."""
+        fruitless = 0
+        problem: StatewiseError | None = None
+        while fruitless < FRUITLESS:
+            fruitful, problem = self._read()
+            if self._closed.is_set() or not isinstance(problem, Unavailable):
+                break
+            fruitless = 0 if fruitful else fruitless + 1
+            if self._nothing_left():
+                return
+            try:
+                grpc.channel_ready_future(self._channel).result(self._patience_seconds)
+            except grpc.FutureTimeoutError:
+                problem = Unavailable(f"no Statewise server answers on {self._address}")
+                break
+            self._send_again()
+        self._fail(closed(self._address) if self._closed.is_set() else lost(self._address, problem))
+
+    def _read(self) -> tuple[bool, StatewiseError | None]:
+        """Opens a stream and settles its answers until it breaks; returns whether there were any, and why it broke."""
+        fruitful = False
+        self._call = self._stub.StepFrame(iter(self._requests.get, None))
+        try:
+            for response in self._call:
+                fruitful = True
+                self._settle(response)
+        except grpc.RpcError as failed:
+            return fruitful, from_rpc(failed, self._address)
+        return fruitful, Unavailable(f"the server on {self._address} has ended the stream")
+
+    def _settle(self, response: sequence_pb2.StepFrameResponse) -> None:
+        with self._lock:
+            frame = self._frames.get(response.request_id)
+            gone = frame.read(response) if frame else []
+        if frame is None:  # it was asked for again meanwhile
+            return
+        found = [self._found_again(frame, row) for row in gone]
+        with self._lock:
+            if frame.done:
+                del self._frames[response.request_id]
+                if whole := self._whole.pop(frame, None):
+                    whole.set()
+            elif any(found):
+                frame.again()
+                del self._frames[response.request_id]
+                self._put(frame)
+
+    def _found_again(self, frame: UnderWay, row: int) -> bool:
+        """The server does not know a handle: finds the session by its id, or fails the row."""
+        try:
+            self._resume(frame.exchange(row))
+        except StatewiseError as gone:
+            with self._lock:
+                frame.give_up(row, gone)
+            return False
+        return True
+
+    def _settled(self, asked: Asked, answered: Answered) -> None:
+        asked.exchange.settle(asked, answered)
+        self._answers.pop(asked).set_result(answered)
+
+    def _nothing_left(self) -> bool:
+        """Ends the reader if nothing waits for an answer; the next step begins another."""
+        with self._lock:
+            if self._frames:
+                return False
+            self._reader = None
+            self._requests = queue.SimpleQueue()
+            return True
+
+    def _send_again(self) -> None:
+        """Asks for what is left of every frame again, on a new stream."""
+        with self._lock:
+            self._requests.put(None)
+            self._requests = queue.SimpleQueue()
+            frames, self._frames = list(self._frames.values()), {}
+            for frame in frames:
+                frame.again()
+                self._put(frame)
+
+    def _fail(self, problem: StatewiseError) -> None:
+        with self._lock:
+            self._reader = None
+            self._requests.put(None)
+            self._requests = queue.SimpleQueue()
+            frames, self._frames = list(self._frames.values()), {}
+            for frame in frames:
+                frame.fail(problem)
+                if whole := self._whole.pop(frame, None):
+                    whole.set()
+
+    def _refuse_closed(self) -> None:
+        if self._closed.is_set():
+            raise closed(self._address)
