@@ -159,7 +159,9 @@ class Models:
             if key in self.ready or key in self.refused:
                 return
             try:
-                work = functools.partial(self._load, *key, self.repository.path(*key), self._limits.batch, self._provider, self._threads)
+                work = functools.partial(
+                    self._load, *key, self.repository.path(*key), self._limits.batch, self._provider, self._threads
+                )
                 self._adopt(await asyncio.get_running_loop().run_in_executor(self._loader, work))
             except (LoadError, RepositoryError) as problem:
                 self._refuse(key, str(problem))

@@ -105,11 +105,11 @@ def test_promote_writes_what_new_sessions_get(command, tiny_repository, tmp_path
     shutil.copytree(tmp_path / "r" / "text" / "1", tmp_path / "r" / "text" / "2")
     serving = tmp_path / "r" / "text" / "serving.json"
     assert command("promote", "text", 2, "--repository", tmp_path / "r").status == 0
-    assert json.loads(serving.read_text()) == {"default": 2}
+    assert json.loads(serving.read_text()) == {"default": 2, "previous": 1}
     for wrong in (("text", 3), ("nope", 1)):
         ended = command("promote", *wrong, "--repository", tmp_path / "r")
         assert (ended.status, ended.err.count("\n")) == (1, 1)
-    assert json.loads(serving.read_text()) == {"default": 2}
+    assert json.loads(serving.read_text()) == {"default": 2, "previous": 1}
 
 
 @pytest.mark.parametrize(
@@ -155,3 +155,22 @@ def test_the_help_of_serve_names_the_defaults_that_hold():
     for parameter in typer.main.get_command(app).commands["serve"].params:
         if isinstance(parameter.show_default, str):
             assert parameter.show_default == str(getattr(ServeSettings(), parameter.name)).removesuffix(".0"), parameter.name
+
+
+def test_rollback_and_canary_say_what_new_sessions_get(command, tiny_repository, tmp_path):
+    """Each edits serving.json and says in words what holds now; what cannot be is refused in one line and changes nothing."""
+    root = tmp_path / "r"
+    shutil.copytree(tiny_repository, root)
+    shutil.copytree(root / "text" / "1", root / "text" / "2")
+    assert command("rollback", "text", "--repository", root).status == 1
+    command("promote", "text", 2, "--repository", root)
+    assert "version 1 again" in command("rollback", "text", "--repository", root).out
+    assert "25% of new sessions" in command("canary", "text", 2, "--share", 0.25, "--repository", root).out
+    assert "1*, 2 (25%)" in command("models", "--repository", root).out
+    before = (root / "text" / "serving.json").read_text()
+    for wrong in (("text", 1), ("text", 9), ("text", 2, "--share", 1.5)):
+        ended = command("canary", *wrong, "--repository", root)
+        assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert (root / "text" / "serving.json").read_text() == before
+    assert "no canary" in command("canary", "text", "--repository", root).out
+    assert json.loads((root / "text" / "serving.json").read_text()) == {"default": 1, "previous": 2}

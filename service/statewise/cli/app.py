@@ -10,7 +10,7 @@ import typer
 
 from statewise.cli.mounted import MountedCommands
 from statewise.cli.problems import BadInput
-from statewise.cli.repository import models, promote
+from statewise.cli.repository import canary, models, promote, rollback
 from statewise.cli.serve import serve
 from statewise.cli.stream import stream
 from statewise.errors import StatewiseError
@@ -35,7 +35,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-for command in (serve, models, promote, stream):
+for command in (serve, models, promote, rollback, canary, stream):
     app.command()(command)
 
 

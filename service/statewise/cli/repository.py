@@ -41,6 +41,25 @@ def promote(
     typer.echo(f"new sessions of {model} get version {version}")
 
 
+def rollback(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    repository: Root = Path("var/repository"),
+) -> None:
+    """Give new sessions what they got before the last promotion; open sessions stay where they are, without an error."""
+    typer.echo(f"new sessions of {model} get version {Repository(repository).rollback(model)} again")
+
+
+def canary(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    version: Annotated[int | None, typer.Argument(help="The version on trial; none ends the trial.", show_default=False)] = None,
+    share: Annotated[float, typer.Option(help="Of new sessions that get it: more than 0, at most 1.")] = 0.1,
+    repository: Root = Path("var/repository"),
+) -> None:
+    """Give a share of new sessions another version, chosen by their ids, or end that."""
+    Repository(repository).set_canary(model, version, share)
+    typer.echo(f"{share:.0%} of new sessions of {model} get version {version}" if version else f"{model} has no canary any more")
+
+
 def _described(place: Repository, model: str) -> tuple[str, ...]:
     """Returns the versions and what the default's spec says; a model that cannot be read says so in its row."""
     import onnx
@@ -50,11 +69,12 @@ def _described(place: Repository, model: str) -> tuple[str, ...]:
     from statewise.spec import SpecError
 
     try:
-        default = place.default(model)
-        spec = read_spec(onnx.load(str(place.path(model, default)), load_external_data=False))
+        serving = place.serving(model)
+        spec = read_spec(onnx.load(str(place.path(model, serving.default)), load_external_data=False))
     except (RepositoryError, LoadError, SpecError, DecodeError, ValueError, OSError) as error:
         return (", ".join(map(str, place.versions(model))), "—", "—", "—", f"[red]{escape(str(error))}[/]")
-    versions = ", ".join(f"{version}*" if version == default else str(version) for version in place.versions(model))
+    marks = {serving.canary: f" ({serving.share:.0%})", serving.default: "*"}
+    versions = ", ".join(f"{version}{marks.get(version, '')}" for version in place.versions(model))
     parameters = f"{spec.about['parameters']:,}" if "parameters" in spec.about else "?"
     tensors = f"{_named(spec.inputs)} → {_named(spec.outputs)}"
     return (versions, spec.task or "", str(spec.about.get("cell", "?")), parameters, escape(tensors))
