@@ -22,6 +22,7 @@ from pathlib import Path
 MODEL_FILE = "model.onnx"
 SERVING_FILE = "serving.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_VERSION = re.compile(r"[1-9][0-9]*")
 
 
 class RepositoryError(Exception):
@@ -68,23 +69,20 @@ class Repository:
             named = json.loads(file.read_text())["default"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RepositoryError(f'{file} must hold {{"default": VERSION}}: {error!r}') from error
-        if named not in versions:
-            raise RepositoryError(f"{file} names version {named!r}, {model!r} has: {', '.join(map(str, versions))}")
-        return int(named)
+        if type(named) is not int or named not in versions:
+            raise RepositoryError(f"{file} names version {json.dumps(named)}, {model!r} has: {', '.join(map(str, versions))}")
+        return named
 
     def promote(self, model: str, version: int) -> None:
         """Makes `version` what new sessions get, atomically."""
         self.path(model, version)
         folder = self.root / model
         try:
-            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".serving-", delete=False) as file:
-                json.dump({"default": version}, file)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            written = Path(file.name)
-            written.chmod(0o644)
-            written.replace(folder / SERVING_FILE)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".serving-") as scratch:
+                written = Path(scratch) / SERVING_FILE
+                written.write_text(json.dumps({"default": version}) + "\n")
+                _flush(written)
+                written.replace(folder / SERVING_FILE)
         except OSError as error:
             raise RepositoryError(f"cannot write {folder / SERVING_FILE}: {error.strerror}") from error
 
@@ -120,7 +118,8 @@ class Repository:
 
     def _move(self, incoming: Path, folder: Path) -> int:
         while True:
-            version = max(self._numbers(folder.name), default=0) + 1
+            taken = [int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name)]  # be it a version or not
+            version = max(taken, default=0) + 1
             try:
                 incoming.rename(folder / str(version))
             except OSError:
@@ -133,7 +132,7 @@ class Repository:
         folder = self.root / model
         if not folder.is_dir():
             return []
-        return sorted(int(e.name) for e in folder.iterdir() if re.fullmatch(r"[1-9][0-9]*", e.name) and (e / MODEL_FILE).is_file())
+        return sorted(int(e.name) for e in folder.iterdir() if _VERSION.fullmatch(e.name) and (e / MODEL_FILE).is_file())
 
 
 def check_name(model: str) -> str:
