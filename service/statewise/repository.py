@@ -24,6 +24,7 @@ from pathlib import Path
 MODEL_FILE = "model.onnx"
 SERVING_FILE = "serving.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_VERSION = re.compile(r"[1-9][0-9]*")
 
 
 class RepositoryError(Exception):
@@ -105,15 +106,13 @@ class Repository:
             raw = json.loads(file.read_text())
             canary = raw.get("canary") or {}
             serving = Serving(raw["default"], raw.get("previous"), canary.get("version"), float(canary.get("share", 0.0)))
-            if any(type(named) not in (int, type(None)) for named in (serving.default, serving.previous, serving.canary)):
-                raise TypeError("a version is an integer")
         except FileNotFoundError:
             return Serving(versions[-1])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RepositoryError(f'{file} must hold {{"default": VERSION}}: {error!r}') from error
-        for named in (serving.default, serving.canary):
-            if named is not None and named not in versions:
-                raise RepositoryError(f"{file} names version {named!r}, {model!r} has: {', '.join(map(str, versions))}")
+        for named in (serving.default, *([] if serving.canary is None else [serving.canary])):
+            if type(named) is not int or named not in versions:
+                raise RepositoryError(f"{file} names version {json.dumps(named)}, {model!r} has: {', '.join(map(str, versions))}")
         if not 0 <= serving.share <= 1:
             raise RepositoryError(f"{file}: the canary's share must be 0 to 1, not {serving.share:g}")
         return serving
@@ -121,7 +120,7 @@ class Repository:
     def stamp(self, model: str) -> tuple[int, int]:
         """Returns what changes whenever a version comes or goes, or serving.json is written."""
         folder = self.root / check_name(model)
-        return tuple(_modified(path) for path in (folder, folder / SERVING_FILE))  # type: ignore[return-value]
+        return _modified(folder), _modified(folder / SERVING_FILE)
 
     def promote(self, model: str, version: int) -> None:
         """Makes `version` what new sessions get, atomically, and ends a canary."""
@@ -192,20 +191,18 @@ class Repository:
     def _write(self, model: str, serving: Serving) -> None:
         folder = self.root / model
         try:
-            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".serving-", delete=False) as file:
-                json.dump(serving.to_dict(), file)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            written = Path(file.name)
-            written.chmod(0o644)
-            written.replace(folder / SERVING_FILE)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".serving-") as scratch:
+                written = Path(scratch) / SERVING_FILE
+                written.write_text(json.dumps(serving.to_dict()) + "\n")
+                _flush(written)
+                written.replace(folder / SERVING_FILE)
         except OSError as error:
             raise RepositoryError(f"cannot write {folder / SERVING_FILE}: {error.strerror}") from error
 
     def _move(self, incoming: Path, folder: Path) -> int:
         while True:
-            version = max(self._numbers(folder.name), default=0) + 1
+            taken = [int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name)]  # be it a version or not
+            version = max(taken, default=0) + 1
             try:
                 incoming.rename(folder / str(version))
             except OSError:
@@ -218,7 +215,7 @@ class Repository:
         folder = self.root / model
         if not folder.is_dir():
             return []
-        return sorted(int(e.name) for e in folder.iterdir() if re.fullmatch(r"[1-9][0-9]*", e.name) and (e / MODEL_FILE).is_file())
+        return sorted(int(e.name) for e in folder.iterdir() if _VERSION.fullmatch(e.name) and (e / MODEL_FILE).is_file())
 
 
 def check_name(model: str) -> str:

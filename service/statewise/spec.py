@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import reprlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cache
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 METADATA_KEY = "statewise.spec"
 FORMAT = 1
@@ -18,8 +22,6 @@ FORMAT = 1
 DType = Literal["float32", "float64", "float16", "int32", "int64", "bool"]
 Missing = Literal["refuse", "mask"]
 Task = Literal["forecast", "classify", "tokens"]
-
-_DTYPES = ("float32", "float64", "float16", "int32", "int64", "bool")
 
 
 class SpecError(ValueError):
@@ -58,6 +60,11 @@ class TensorSpec:
         for field, values in (("features", self.features), ("missing", self.missing)):
             if values and len(values) != width:
                 raise SpecError(f"tensor {self.name!r}: {field} has {len(values)} entries, the last axis {width}")
+        axes = [axis for axis in (self.batch_axis, self.time_axis) if axis is not None]
+        if min(axes) < 0 or len(set(axes)) < len(axes):
+            raise SpecError(f"tensor {self.name!r}: batch_axis and time_axis must be 0 or more, and differ")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise SpecError(f"tensor {self.name!r}: minimum {self.minimum} is more than maximum {self.maximum}")
 
     @property
     def masked(self) -> bool:
@@ -91,6 +98,10 @@ class StateSpec:
         _check_tensor(self.input, self.dtype, self.shape)
         if not self.output or self.output == self.input:
             raise SpecError(f"state {self.input!r}: output must name another tensor than its input")
+        if self.batch_axis < 0:
+            raise SpecError(f"state {self.input!r}: batch_axis must be 0 or more, not {self.batch_axis}")
+        if not math.isfinite(self.initial):
+            raise SpecError(f"state {self.input!r}: initial must be a finite number, not {self.initial}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,7 @@ class Calendar:
     periods: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if self.step_seconds < 0 or any(period < 2 for period in self.periods):
+        if not 0 <= self.step_seconds < math.inf or any(period < 2 for period in self.periods):
             raise SpecError("calendar: step_seconds must be 0 or more, and every period at least 2 timesteps")
 
 
@@ -127,6 +138,8 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if self.bytes == bool(self.characters):
             raise SpecError("vocabulary: either bytes, or the characters")
+        if any(len(character) != 1 for character in self.characters) or len(set(self.characters)) < len(self.characters):
+            raise SpecError("vocabulary: characters must hold single characters, each once")
 
     def __len__(self) -> int:
         return 256 if self.bytes else len(self.characters)
@@ -203,6 +216,15 @@ class ModelSpec:
             raise SpecError(f"names must be unique, these are not: {', '.join(twice)}")
         if self.calendar and self.calendar.input not in {tensor.name for tensor in self.inputs}:
             raise SpecError(f"calendar: {self.calendar.input!r} is not an input")
+        self._check_parity()
+
+    def _check_parity(self) -> None:
+        inputs, outputs = ({tensor.name for tensor in tensors} for tensors in (self.inputs, self.outputs))
+        for number, (step, expected) in enumerate(zip(self.parity.steps, self.parity.expected, strict=True)):
+            if set(step) != inputs:
+                raise SpecError(f"parity: steps[{number}] must bring the inputs {', '.join(sorted(inputs))}")
+            if not set(expected) <= outputs:
+                raise SpecError(f"parity: expected[{number}] may hold only the outputs {', '.join(sorted(outputs))}")
 
     def to_json(self) -> str:
         """Returns the spec as JSON, the form in which a model carries it."""
@@ -213,33 +235,58 @@ class ModelSpec:
         """Reads what `to_json` wrote; raises `SpecError` naming the field that is wrong."""
         try:
             raw = json.loads(text)
-            if raw.pop("format") != FORMAT:
-                raise SpecError(f"spec format {FORMAT} is the only one known")
-            raw["inputs"] = tuple(_tensor(entry) for entry in raw["inputs"])
-            raw["outputs"] = tuple(_tensor(entry) for entry in raw["outputs"])
-            raw["states"] = tuple(StateSpec(**_tuples(entry, "shape")) for entry in raw["states"])
-            raw["calendar"] = Calendar(**_tuples(raw["calendar"], "periods")) if raw.get("calendar") else None
-            raw["vocabulary"] = Vocabulary(**_tuples(raw["vocabulary"], "characters")) if raw.get("vocabulary") else None
-            raw["parity"] = Parity(**_tuples(raw.get("parity", {}), "steps", "expected"))
-            return cls(**raw)
-        except SpecError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SpecError(f"the model's spec cannot be read: {error}") from error
+        except ValueError as error:
+            raise SpecError(f"the model's spec is not JSON: {error}") from error
+        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+            raise SpecError(f"the model's spec must have format {FORMAT}, the only one known")
+        spec: ModelSpec = _read_class(cls, raw, "")
+        return spec
 
 
-def _tensor(entry: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(**_tuples(entry, "shape", "features", "missing"))
+_hints = cache(get_type_hints)
 
 
-def _tuples(entry: dict[str, Any], *fields: str) -> dict[str, Any]:
-    return {**entry, **{field: tuple(entry[field]) for field in fields if field in entry}}
+def _read_class(kind: Any, value: Any, field: str) -> Any:
+    """Returns JSON's `value` as the dataclass `kind`; raises `SpecError` naming the field, which has the path `field`."""
+    if not isinstance(value, dict):
+        raise SpecError(f"{field}: takes an object, not {reprlib.repr(value)}")
+    path, hints = f"{field}." if field else "", _hints(kind)
+    required = {entry.name for entry in dataclasses.fields(kind) if entry.default is entry.default_factory is dataclasses.MISSING}
+    for wrong, names in (("is absent", required - set(value)), ("is not known", set(value) - set(hints))):
+        if names:
+            raise SpecError(f"{path}{min(names)}: {wrong}")
+    return kind(**{name: _read(hints[name], entry, path + name) for name, entry in value.items()})
+
+
+def _read(kind: Any, value: Any, field: str) -> Any:
+    """Returns JSON's `value` as what a field's annotation `kind` takes; raises `SpecError` naming the field."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _read_class(kind, value, field)
+    if NoneType in inner:
+        return None if value is None else _read(inner[0], value, field)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_read(inner[0], entry, f"{field}[{place}]") for place, entry in enumerate(value))
+    if origin is Literal and value in inner:
+        return value
+    if origin is dict and isinstance(value, dict):
+        return value
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise SpecError(f"{field}: takes {_told(kind)}, not {reprlib.repr(value)}")
+
+
+def _told(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    words = {int: "an integer", float: "a number", str: "a string", bool: "true or false", tuple: "a list", dict: "an object"}
+    return words[get_origin(kind) or kind]
 
 
 def _check_tensor(name: str, dtype: str, shape: tuple[int, ...]) -> None:
     if not name:
         raise SpecError("a tensor needs a name")
-    if dtype not in _DTYPES:
-        raise SpecError(f"tensor {name!r}: dtype {dtype!r} is not one of {', '.join(_DTYPES)}")
+    if dtype not in get_args(DType):
+        raise SpecError(f"tensor {name!r}: dtype {dtype!r} is not one of {', '.join(get_args(DType))}")
     if any(length < 1 for length in shape):
         raise SpecError(f"tensor {name!r}: shape {list(shape)} must hold positive integers")

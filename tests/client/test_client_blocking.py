@@ -240,7 +240,7 @@ def test_a_server_that_is_gone_fails_what_was_under_way(apart):
 
 
 def test_a_frame_steps_its_sessions_together(apart):
-    """x [sessions, features] gives [sessions, outputs]; several timesteps give a time axis; sessions go on by themselves after."""
+    """X [sessions, features] gives [sessions, outputs]; several timesteps give a time axis; sessions go on by themselves after."""
     with Client(apart.address) as client:
         sessions = [client.open_session("sum") for _ in range(20)]
         frame = client.frame(sessions)

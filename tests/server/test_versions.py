@@ -132,6 +132,7 @@ async def test_the_models_can_be_asked_for():
         assert [summary.name for summary in listed.models] == sorted(SPECS)
         told = await stub.GetModel(model_pb2.GetModelRequest(name="sum", version=3))
         assert (told.model.version, told.summary.default_version, told.summary.canary_version) == (3, 3, 8)
-        assert [(each.version, each.ready, each.sessions) for each in told.summary.versions][0] == (3, True, 1)
+        first = told.summary.versions[0]
+        assert (first.version, first.ready, first.sessions) == (3, True, 1)
         assert told.limits.sessions == Limits().sessions
         assert told.limits.retained_replies == 16
