@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -82,17 +83,24 @@ def _check_parity(engine: Engine, spec: ModelSpec) -> None:
     """Runs the carried steps that the model brings, on the engine that will serve it, and compares the outputs."""
     source = None
     for number, (step, expected) in enumerate(zip(spec.parity.steps, spec.parity.expected, strict=True)):
-        inputs = {tensor.name: np.asarray(step[tensor.name], tensor.dtype) for tensor in spec.inputs}
+        inputs = {tensor.name: _array(step[tensor.name], tensor.dtype) for tensor in spec.inputs}
         timesteps, batch = next(iter(inputs.values())).shape[:2]
         source = np.full(batch, INITIAL_ROW, np.int64) if source is None else source
         # Two sets of rows take turns, since a run never reads the rows that it writes.
         target = RESERVED_ROWS + np.arange(batch, dtype=np.int64) + (number % 2) * batch
         outcome = engine.run(Batch(inputs, np.full(batch, timesteps, np.int32), source, target))
         for name, values in expected.items():
-            difference = _difference(outcome.outputs[name], np.asarray(values))
+            difference = _difference(outcome.outputs[name], _array(values, "float64"))
             if not difference <= spec.parity.tolerance:
                 raise LoadError(f"output {name!r} differs by {difference:.1e} of its scale from what the export recorded")
         source = target
+
+
+def _array(values: Any, dtype: str) -> NDArray[np.generic]:
+    try:
+        return np.asarray(values, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LoadError(f"its parity vectors cannot be read as {dtype}: {error}") from error
 
 
 def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float:
