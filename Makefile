@@ -1,6 +1,5 @@
 PYTHON ?= python3
 BIN := .venv/bin
-PROTOS := $(wildcard protos/statewise/v1/*.proto)
 
 .PHONY: help setup proto check test demo serve clean
 
@@ -19,12 +18,13 @@ setup: .venv/.installed ## install everything into .venv
 proto: setup ## generate the stubs from protos/
 	$(BIN)/python scripts/protocol.py generate
 
-check: setup ## format, lint, types, floors, protos
+check: setup ## format, lint, types, floors, protos, Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/protocol.py check
+	$(BIN)/hadolint Dockerfile
 
 test: setup ## run the tests
 	@scripts/install-system-tools
@@ -36,5 +36,7 @@ demo: setup ## train, export, serve and stream real data
 serve: setup ## serve var/repository
 	$(BIN)/statewise serve
 
-clean: ## remove what was made
-	rm -rf .venv var .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove .venv, caches and the demo's files
+	rm -rf .venv var/demo .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	@if [ -d var ]; then echo "Kept: var, with the models that you trained."; fi

@@ -9,6 +9,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -91,10 +92,15 @@ def read_spec(model: onnx.ModelProto) -> ModelSpec:
 
 def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
     """Runs the carried steps that the model brings, on the provider that will serve it, and compares the outputs."""
-    columns = [{t.name: np.asarray(step[t.name], t.dtype) for t in spec.inputs} for step in spec.parity.steps]
+    columns = [{t.name: _array(step[t.name], t.dtype) for t in spec.inputs} for step in spec.parity.steps]
     if not columns:
         return
-    batch = max(next(iter(column.values())).shape[1] for column in columns)
+    if any(array.ndim < 2 for column in columns for array in column.values()):
+        raise LoadError("its parity vectors must be [timesteps, batch, …]")
+    batches = {array.shape[1] for column in columns for array in column.values()}
+    if len(batches) > 1:
+        raise LoadError(f"its parity vectors are of batches of {sorted(batches)}; all must be of one")
+    (batch,) = batches
     pool = StatePool(spec.states, RESERVED_ROWS + 2 * batch, provider)
     source = np.full(batch, INITIAL_ROW, np.int64)
     for number, (inputs, expected) in enumerate(zip(columns, spec.parity.expected, strict=True)):
@@ -103,10 +109,17 @@ def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
         target = RESERVED_ROWS + np.arange(batch, dtype=np.int64) + (number % 2) * batch
         outcome = engine.run(Batch(inputs, np.full(batch, timesteps, np.int32), source, target), pool)
         for name, values in expected.items():
-            difference = _difference(outcome.outputs[name], np.asarray(values))
+            difference = _difference(outcome.outputs[name], _array(values, "float64"))
             if not difference <= spec.parity.tolerance:
                 raise LoadError(f"output {name!r} differs by {difference:.1e} of its scale from what the export recorded")
         source = target
+
+
+def _array(values: Any, dtype: str) -> NDArray[np.generic]:
+    try:
+        return np.asarray(values, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LoadError(f"its parity vectors cannot be read as {dtype}: {error}") from error
 
 
 def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float:

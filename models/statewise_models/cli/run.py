@@ -62,12 +62,10 @@ class Place:
 @contextmanager
 def plainly() -> Iterator[None]:
     """Turns what may go wrong into one line and an exit status."""
-    try:
-        from statewise_models.data.policy import InvalidData
-        from statewise_models.export import ParityError
-        from statewise_models.training import Diverged
-    except ModuleNotFoundError as error:
-        _end(f"training needs {error.name}: pip install 'statewise[train]'", TROUBLE)
+    from statewise_models.data.policy import InvalidData
+    from statewise_models.export import ParityError
+    from statewise_models.training import Diverged
+
     try:
         yield
     except (InvalidData, InvalidConfig) as error:
