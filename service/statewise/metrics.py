@@ -71,6 +71,8 @@ class ServerMetrics:
         self._batch_steps = Histogram(
             "statewise_batch_steps", "Steps of one engine run.", VERSION, buckets=SIZES, registry=registry
         )
+        self.rows_used = Gauge("statewise_rows_used", "Rows of a state pool that are taken.", ["pool"], registry=registry)
+        self.rows = Gauge("statewise_rows", "Rows of a state pool.", ["pool"], registry=registry)
         self.model_info = Gauge(
             "statewise_model_info", "1 for every model version in memory.", [*VERSION, "provider"], registry=registry
         )

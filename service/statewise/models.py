@@ -191,7 +191,10 @@ class Models:
             raise LoadError(f"version {loaded.version} of {loaded.name!r} does not fit: {told}")
         if states not in self._pools:
             rows = Rows(count)
-            self._pools[states] = Pooled(self._sessions.add_pool(rows), StatePool(states, count, self._provider), rows)
+            pool = Pooled(self._sessions.add_pool(rows), StatePool(states, count, self._provider), rows)
+            self._metrics.rows_used.labels(str(pool.number)).set_function(lambda: rows.used)
+            self._metrics.rows.labels(str(pool.number)).set(rows.count)
+            self._pools[states] = pool
         return self._pools[states]
 
     def _stands_in(self, served: Served) -> bool:
@@ -214,5 +217,7 @@ class Models:
             del self._last_good[served.name]
         if not any(other.pool is served.pool for other in self.ready.values()):
             del self._pools[served.spec.states]
+            for gauge in (self._metrics.rows_used, self._metrics.rows):
+                gauge.remove(str(served.pool.number))
         self._metrics.model_info.remove(served.name, str(served.version), served.loaded.provider)
         log.info("model unloaded", model=served.name, version=served.version)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class UnderWay(ABC):
     def fail(self, problem: StatewiseError) -> None:
         """Fails all that is left; it is not known whether it ran. If it did, the server will call the next step STALE."""
         for row in sorted(self._left):
-            self.give_up(row, problem)
+            self.give_up(row, copy(problem))  # each is raised by itself, with a traceback of its own
 
     def again(self) -> None:
         """Makes the next message ask for what is left."""
