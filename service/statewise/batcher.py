@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -81,13 +81,16 @@ class Batcher:
         self._ticking = False
         self._pumping = False
         self._quiet = asyncio.Event()
+        metrics.steps_pending.set_function(lambda: len(sessions.steps))
+        metrics.sessions_open.set_function(lambda: len(sessions))
 
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a single step on, to be answered through `asker`; raises `StatewiseError` if it is refused at once."""
         session = self._sessions.directory.find(step.session_id)
         model = self._models[int(self._sessions.model[session])]
         timesteps = check_shapes(model.spec, step.inputs, self._limits.timesteps)
-        self._arrive(Arrival(session, model, timesteps, step, asker, tag))
+        handle = int(self._sessions.directory.handles[session])
+        self._arrive(Arrival(session, handle, model, timesteps, step, asker, tag))
 
     def frame(self, frame: Frame, asker: Asker, tag: object) -> None:
         """Takes a frame on; raises `StatewiseError` if it is refused as a whole."""
@@ -110,7 +113,17 @@ class Batcher:
         positions = np.full(len(sessions), NONE, np.int64) if frame.positions is None else frame.positions
         whole = Frames(asker, tag, rows, whole=True)
         column = Column(
-            model, sessions, positions, frame.inputs, timesteps, frame.last_only, now, np.full(len(sessions), deadline), whole
+            model,
+            sessions,
+            frame.handles,
+            positions,
+            frame.inputs,
+            timesteps,
+            frame.last_only,
+            now,
+            np.full(len(sessions), deadline),
+            deadline < np.inf,
+            whole,
         )
         self._arrive(column.only(np.setdiff1d(rows, list(refused))) if refused else column)
 
@@ -182,7 +195,7 @@ class Batcher:
         told = digests(column.inputs, names, column.last_only)
         admission = self._sessions.admit(column.sessions, column.positions, column.timesteps, told, column.arrived)
         column.steps = admission.steps
-        fresh = np.flatnonzero(column.steps != NONE)
+        fresh = (column.steps != NONE).nonzero()[0]
         if len(fresh):
             self._number += 1
             self._columns[self._number] = column
@@ -197,13 +210,14 @@ class Batcher:
             self._replay(column, place, ring)
         for place, problem in admission.refused:
             self._turn_away(column, place, problem)
-        self._metrics.steps_pending.set(len(self._sessions.steps))
 
     def _able(self, column: Column) -> Column:
         """Returns the column without the steps whose session has ended since they were read, or whose values are refused."""
         wrong = check_values(column.model.spec, column.inputs)
-        for place in np.flatnonzero(~self._sessions.live[column.sessions]).tolist():
-            wrong[place] = error(Reason.CLOSED, "the session was closed")
+        # A number may have been given to another session since; a handle is never given again.
+        there = self._sessions.live[column.sessions] & (self._sessions.directory.handles[column.sessions] == column.handles)
+        if not there.all():
+            wrong |= {int(place): error(Reason.CLOSED, "the session was closed") for place in (~there).nonzero()[0]}
         for place, problem in wrong.items():
             self._turn_away(column, place, problem)
         return column.only(np.setdiff1d(np.arange(len(column.sessions)), list(wrong))) if wrong else column
@@ -245,11 +259,13 @@ class Batcher:
     def _next(self) -> _Run | None:
         """Returns the next batch, with its rows."""
         while len(steps := self._scheduler.next()):
-            steps = self._in_time(steps)
-            if not len(steps):
-                continue
-            model = self._columns[int(self._column_of[steps[0]])].model
             parts = self._parts(steps)
+            if any(part.column.timed for part in parts):
+                steps = self._in_time(steps, parts)
+                if not len(steps):
+                    continue
+                parts = self._parts(steps)
+            model = parts[0].column.model
             source, targets = self._sessions.dispatch(steps)
             started = self._clock()
             for part in parts:
@@ -258,13 +274,13 @@ class Batcher:
             return _Run(model, parts, steps, targets, batch_of(model.spec, parts, source, targets), started)
         return None
 
-    def _in_time(self, steps: Indices) -> Indices:
+    def _in_time(self, steps: Indices, parts: list[Part]) -> Indices:
         """Drops the steps whose timeout passed before they began."""
         now = self._clock()
         late = [
             step
-            for part in self._parts(steps)
-            if not part.offset and (part.column.deadlines < now).any()
+            for part in parts
+            if not part.offset
             for step in steps[part.seats][part.column.deadlines[part.places] < now].tolist()
         ]
         for step in late:
@@ -276,7 +292,7 @@ class Batcher:
         """Returns the steps by column, and within it by the timesteps that have run."""
         numbers, done = self._column_of[steps], self._sessions.steps.done[steps]
         places = self._place_of[steps]
-        if (numbers == numbers[0]).all() and (done == done[0]).all():
+        if len(steps) == 1 or ((numbers == numbers[0]).all() and (done == done[0]).all()):
             return [self._part(int(numbers[0]), np.arange(len(steps)), places, int(done[0]))]
         parts = []
         for number, offset in dict.fromkeys(zip(numbers.tolist(), done.tolist(), strict=True)):
@@ -300,19 +316,24 @@ class Batcher:
         outcome, problems = returned
         self._under_way.remove(run)
         self._measure(run)
-        for seat in np.flatnonzero(~outcome.finite).tolist():
+        if outcome.finite.all():
+            for part in run.parts:
+                self._settle(run, outcome, part)
+            return
+        for seat in (~outcome.finite).nonzero()[0].tolist():
             problem = _engine_failed(problems[seat]) if seat in problems else _not_finite()
             self._refuse(self._sessions.fail(int(run.steps[seat]), problem, int(run.targets[seat])))
         for part in run.parts:
             well = outcome.finite[part.seats]
             if well.any():
-                self._settle(run, outcome, part, part.seats[well], part.places[well])
-        self._metrics.steps_pending.set(len(self._sessions.steps))
+                self._settle(run, outcome, replace(part, seats=part.seats[well], places=part.places[well]))
 
-    def _settle(self, run: _Run, outcome: Outcome, part: Part, seats: Indices, places: Indices) -> None:
+    def _settle(self, run: _Run, outcome: Outcome, part: Part) -> None:
         """Commits the steps of a part, or parks them for their next cut."""
-        column, steps, targets = part.column, run.steps[seats], run.targets[seats]
-        outputs = {name: array[: part.length, seats] for name, array in outcome.outputs.items()}
+        column, places, steps, targets, outputs = part.column, part.places, run.steps, run.targets, outcome.outputs
+        if len(part.seats) < len(steps):
+            steps, targets = steps[part.seats], targets[part.seats]
+            outputs = {name: array[: part.length, part.seats] for name, array in outputs.items()}
         if column.timesteps > CUT:
             column.keep(places, part.offset, outputs)
         if part.offset + part.length < column.timesteps:
@@ -343,7 +364,7 @@ class Batcher:
         column.audience.answer(places, positions, outputs, retiring=run.model.retiring)
         if self._joined:
             self._answer_joined(steps, positions, outputs, retiring=run.model.retiring)
-        labels = (run.model.name, str(run.model.version))
+        labels = run.model.labels
         self._metrics.steps(*labels, "OK").inc(len(steps))
         self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
         self._metrics.step_seconds.observe(now - column.arrived, len(steps))
@@ -364,7 +385,7 @@ class Batcher:
             position = int(self._sessions.position[column.sessions[place]])
             column.steps[place] = NONE
             self._let_go(number, column)
-            self._metrics.steps(column.model.name, str(column.model.version), str(problem.reason)).inc()
+            self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
             for each, seat in [(column, place), *self._joined.pop(step, ())]:
                 each.audience.refuse(seat, position, problem)
         self._line_up(failures.ready)
@@ -393,7 +414,7 @@ class Batcher:
             self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))
 
     def _measure(self, run: _Run) -> None:
-        labels = (run.model.name, str(run.model.version))
+        labels = run.model.labels
         self._metrics.compute_seconds(*labels).observe(self._clock() - run.started)
         self._metrics.batch_steps(*labels).observe(len(run.steps))
 

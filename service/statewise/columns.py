@@ -105,9 +105,11 @@ class Column:
 
     Attributes:
         sessions: `[steps]`.
+        handles: `[steps]`, of these sessions.
         positions: `[steps]`, as told, or `NONE`.
         inputs: `[steps, timesteps, …]` each.
         deadlines: `[steps]`, seconds of the steady clock; infinity for none.
+        timed: whether any of them is not.
         audience: who is answered.
         steps: `[steps]`, the numbers of those that were admitted and are not settled, else `NONE`.
         outputs: `[steps, timesteps, …]`, filled cut by cut where the steps are cut.
@@ -115,12 +117,14 @@ class Column:
 
     model: Served
     sessions: Indices
+    handles: NDArray[np.uint64]
     positions: Indices
     inputs: Mapping[str, Array]
     timesteps: int
     last_only: bool
     arrived: float
     deadlines: NDArray[np.float64]
+    timed: bool
     audience: Frames | Singles
     steps: Indices = field(default_factory=lambda: np.empty(0, np.int64))
     outputs: dict[str, Array] = field(default_factory=dict)
@@ -135,6 +139,7 @@ class Column:
         return replace(
             self,
             sessions=self.sessions[places],
+            handles=self.handles[places],
             positions=self.positions[places],
             inputs={name: array[places] for name, array in self.inputs.items()},
             deadlines=self.deadlines[places],
@@ -155,6 +160,7 @@ class Arrival:
     """A single step that has been read and not yet admitted."""
 
     session: int
+    handle: int
     model: Served
     timesteps: int
     step: Step
@@ -182,12 +188,14 @@ def _column(arrivals: Sequence[Arrival], now: float) -> Column:
     return Column(
         first.model,
         np.array([arrival.session for arrival in arrivals], np.int64),
+        np.array([arrival.handle for arrival in arrivals], np.uint64),
         np.array([NONE if step.position is None else step.position for step in steps], np.int64),
         inputs,
         first.timesteps,
         first.step.last_only,
         now,
         np.array([np.inf if step.timeout_seconds is None else now + step.timeout_seconds for step in steps]),
+        any(step.timeout_seconds is not None for step in steps),
         Singles([(arrival.asker, arrival.tag) for arrival in arrivals]),
     )
 

@@ -204,7 +204,6 @@ class Host:
         position = int(self.sessions.position[number])
         self.batcher.close(failures)
         self._metrics.sessions_ended.labels("closed").inc()
-        self._metrics.sessions_open.set(len(self.sessions))
         return Closed(closed=True, position=position)
 
     def step(self, step: Step, asker: Asker, tag: object) -> None:
@@ -298,7 +297,6 @@ class Host:
 
     def _count(self, opened: Opened) -> Opened:
         self._metrics.sessions_opened.labels(opened.model.name, str(opened.model.version)).inc()
-        self._metrics.sessions_open.set(len(self.sessions))
         return opened
 
     async def _look_after(self) -> None:
@@ -308,7 +306,6 @@ class Host:
             expired = self.sessions.expire(self._clock())
             if len(expired):
                 self._metrics.sessions_ended.labels("expired").inc(len(expired))
-                self._metrics.sessions_open.set(len(self.sessions))
             if self.batcher.hangs(HANG_SECONDS):
                 log.error("a run of the engine hangs", seconds=HANG_SECONDS)
                 self.failed.set()

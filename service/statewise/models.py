@@ -11,7 +11,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -46,12 +46,17 @@ class Served:
     Attributes:
         number: by which the session table knows it.
         retiring: whether new sessions get another version.
+        labels: of its metrics.
     """
 
     number: int
     loaded: Loaded
     pool: Pooled
     retiring: bool = False
+    labels: tuple[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.labels = (self.name, str(self.version))
 
     @property
     def name(self) -> str:

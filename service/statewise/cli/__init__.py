@@ -18,6 +18,7 @@ _DISTRIBUTION_OF_MODULE = {
 def main() -> None:
     """Runs the command line; what is missing or wrong is said in one line."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core logs on stderr what we say in one line
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would report to its makers
     try:
         from statewise.cli.app import run
 

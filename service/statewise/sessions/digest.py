@@ -33,7 +33,8 @@ def digests(inputs: Mapping[str, Array], names: Sequence[str], also: int) -> Dig
     for name in names:
         words = _words(inputs[name], steps)
         factors = _factors(offset + words.shape[1] + 1)[offset:]
-        total += words.astype(np.uint64) @ factors[1:] + factors[:1] * np.uint64(words.shape[1])
+        total += factors[:1] * np.uint64(words.shape[1])
+        total += words.astype(np.uint64) @ factors[1:]
         offset += words.shape[1] + 1
     return total
 

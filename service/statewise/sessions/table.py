@@ -104,6 +104,7 @@ class Sessions:
         self.live = np.zeros(capacity, np.bool_)
         self._pools: list[Rows] = []
         self._sessions_of_model: dict[int, int] = {}
+        self._ending = 0  # sessions that have ended and are not reclaimed
 
     def __len__(self) -> int:
         return len(self.directory)
@@ -139,31 +140,24 @@ class Sessions:
         """Starts a session at a state that was written to `row`, which becomes its own; see `open`."""
         return self._start(session_id, opening, row, position, now)
 
-    def admit(
-        self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests, now: float, room: int | None = None
-    ) -> Admission:
+    def admit(self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests, now: float) -> Admission:
         """Takes on a column of steps, one each of distinct live sessions.
 
         Args:
             positions: `[steps]`, as the client told them, `NONE` for those of no position.
             timesteps: of each of the steps.
-            room: how many new steps the caller takes at most.
         """
-        known = (positions == self.tail[sessions]) | (positions == NONE)
-        fresh = np.flatnonzero(known & (self.pending[sessions] < self.retained[sessions]))
-        fresh = fresh[: self.steps.room if room is None else min(room, self.steps.room)]
-        theirs = sessions[fresh]
-        steps = self.steps.take(theirs, positions[fresh], timesteps, digests[fresh])
-        ready = self._chain(theirs, steps)
-        self.tail[theirs] += timesteps
-        self.pending[theirs] += 1
         self.last_used[sessions] = now
+        known = (positions == self.tail[sessions]) | (positions == NONE)
+        fresh = known & (self.pending[sessions] < self.retained[sessions])
+        if len(sessions) <= self.steps.room and fresh.all():  # nearly always
+            return Admission(*self._add(sessions, positions, timesteps, digests))
+        places = fresh.nonzero()[0][: self.steps.room]
         numbers = np.full(len(sessions), NONE, np.int64)
-        numbers[fresh] = steps
+        numbers[places], ready = self._add(sessions[places], positions[places], timesteps, digests[places])
         admission = Admission(numbers, ready)
-        if len(fresh) < len(sessions):
-            for place in np.flatnonzero(numbers == NONE).tolist():
-                self._explain(admission, place, int(sessions[place]), int(positions[place]), int(digests[place]))
+        for place in (numbers == NONE).nonzero()[0].tolist():
+            self._explain(admission, place, int(sessions[place]), int(positions[place]), int(digests[place]))
         return admission
 
     def dispatch(self, steps: Indices) -> tuple[Indices, Indices]:
@@ -176,8 +170,7 @@ class Sessions:
     def park(self, steps: Indices, targets: Indices, timesteps: int) -> Indices:
         """Keeps the rows of cuts that ran; returns the steps that are to run on. The rest belonged to sessions that have ended."""
         rows = self._rows(self.steps.session[steps])
-        begun = steps[self.steps.done[steps] > 0]
-        rows.drop(self.steps.row[begun])
+        self._drop_cuts(rows, steps)
         self.steps.row[steps] = targets
         self.steps.done[steps] += timesteps
         self.steps.running[steps] = False
@@ -191,8 +184,7 @@ class Sessions:
         """
         sessions = self.steps.session[steps]
         rows = self._rows(sessions)
-        begun = steps[self.steps.done[steps] > 0]
-        rows.drop(self.steps.row[begun])
+        self._drop_cuts(rows, steps)
         rows.drop(self.row[sessions])
         self.row[sessions] = targets
         starts = self.position[sessions]
@@ -247,16 +239,25 @@ class Sessions:
     def _rows(self, sessions: Indices) -> Rows:
         return self._pools[int(self.pool[sessions[0]])]
 
+    def _add(self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests) -> tuple[Indices, Indices]:
+        """Returns new steps, at the ends of their chains, and those of them that are ready."""
+        steps = self.steps.take(sessions, positions, timesteps, digests)
+        self.tail[sessions] += timesteps
+        self.pending[sessions] += 1
+        return steps, self._chain(sessions, steps)
+
     def _chain(self, sessions: Indices, steps: Indices) -> Indices:
         """Puts new steps at the ends of their chains and returns those that are alone in theirs."""
         ends = self.last[sessions]
-        waits = ends != NONE
-        self.steps.next[ends[waits]] = steps[waits]
-        alone = ~waits
-        self.first[sessions[alone]] = steps[alone]
         self.last[sessions] = steps
-        chosen: Indices = steps[alone]
-        return chosen
+        waits = ends != NONE
+        if not waits.any():
+            self.first[sessions] = steps
+            return steps
+        self.steps.next[ends[waits]] = steps[waits]
+        ready: Indices = steps[~waits]
+        self.first[sessions[~waits]] = ready
+        return ready
 
     def _behind(self, step: int) -> list[int]:
         behind = []
@@ -265,6 +266,12 @@ class Sessions:
             behind.append(following)
             following = int(self.steps.next[following])
         return behind
+
+    def _drop_cuts(self, rows: Rows, steps: Indices) -> None:
+        """Drops the rows that earlier cuts of these steps wrote."""
+        begun = self.steps.done[steps] > 0
+        if begun.any():
+            rows.drop(self.steps.row[steps[begun]])
 
     def _leave(self, steps: Indices) -> Indices:
         """Takes the first steps of chains away; returns those that are first now."""
@@ -337,6 +344,7 @@ class Sessions:
 
     def _end(self, session: int, reason: Reason, now: float) -> Failures:
         self.live[session] = False
+        self._ending += 1
         self.directory.end(session, reason, now)
         chain = [int(self.first[session])] if self.first[session] != NONE else []
         chain += self._behind(chain[0]) if chain else []
@@ -349,7 +357,10 @@ class Sessions:
 
     def _reclaim(self, sessions: Indices) -> None:
         """Frees what sessions held that have ended, once no run can read it any more."""
+        if not self._ending:
+            return
         over = sessions[~self.live[sessions] & (self.pending[sessions] == 0)]
+        self._ending -= len(over)
         for session in over.tolist():
             self.rows_of(session).drop(self.row[[session]])
             self.replies.forget(session)
