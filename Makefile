@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test demo serve clean
+.PHONY: help setup proto check test gpu-check demo serve clean
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 setup: .venv/.installed ## install everything into .venv
 
@@ -29,6 +29,10 @@ check: setup ## format, lint, types, floors, protos, Dockerfile
 test: setup ## run the tests
 	@scripts/install-system-tools
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'
+	STATEWISE_GPU=1 $(BIN)/pytest -m gpu -ra
 
 demo: setup ## train, export, serve and stream real data
 	@$(BIN)/python examples/demo.py
