@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from builders.tiny import fill
@@ -64,12 +65,9 @@ def test_a_model_is_ready_on_cuda(repository, model):
     )
 
 
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="here CUDA may work")
 def test_cuda_that_does_not_work_is_refused_and_not_replaced(repository):
     """ONNX Runtime would run on the CPU without a word; asked for CUDA, the engine takes CUDA or nothing."""
     model = onnx.load(str(repository / "text" / "1" / "model.onnx"))
-    try:
+    with pytest.raises(EngineError, match="fell back from CUDAExecutionProvider to CPUExecutionProvider"):
         OnnxEngine(model, read_spec(model), "CUDAExecutionProvider", 1)
-    except EngineError as refused:
-        assert "CUDAExecutionProvider" in str(refused)
-    else:
-        assert onnxruntime.get_device() == "GPU"
