@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from statewise.repository import RepositoryError, check_name
+from statewise.repository import Repository, RepositoryError, check_name
 from statewise_models.cli.options import missing_of, periods
 from statewise_models.config import InvalidConfig
 
@@ -124,10 +124,15 @@ def finish(trained: Trained, place: Place, promote: bool, scores: Table, streame
         "trained": f"{config.cell}, {trained.parameters:,} parameters, {len(trained.history)} epochs in {trained.seconds:.1f} s",
         "exported": f"{exported.path} (ONNX Runtime within {exported.largest_difference:.1e} of torch)",
         "written": f"{place.output} (plots, metrics, checkpoint)",
-        "what next": f"statewise serve --repository {shlex.quote(str(place.repository))}",
-        "": f"statewise stream {place.model} {streamed}",
     }
-    for name, text in lines.items():
+    serves = f"--repository {shlex.quote(str(place.repository))}"
+    nexts = [f"statewise serve {serves}", f"statewise stream {place.model} {streamed}"]
+    if Repository(place.repository).default(place.model) != exported.version:
+        nexts = [
+            f"statewise promote {place.model} {exported.version} {serves}     (until then new sessions get the version of before)",
+            *nexts,
+        ]
+    for name, text in [*lines.items(), *zip(["what next", "", ""], nexts, strict=False)]:
         console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -1,2 +1,0 @@
-export PYTHONPATH=/tmp/core/service:/tmp/core/models
-cd /tmp/core && exec /work/main/.venv/bin/python -m pytest "$@"
