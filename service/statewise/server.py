@@ -31,6 +31,7 @@ SERVICES = (
     sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
+CALLS_WAITING = 20_000
 EXIT_OK, EXIT_FORCED, EXIT_ENGINE_DIED = 0, 1, 70
 log = structlog.get_logger()
 
@@ -108,6 +109,9 @@ class Server:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.keepalive_time_ms", 30_000),  # a client whose machine vanished is noticed, and its steps are dropped
             ("grpc.keepalive_timeout_ms", 10_000),
+            # Calls that the loop has not come to yet; with the defaults, of 1,500 opened at once some were cancelled.
+            ("grpc.server.max_pending_requests", CALLS_WAITING),
+            ("grpc.server.max_pending_requests_hard_limit", CALLS_WAITING),
         ]
         server = grpc.aio.server(options=options)
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]

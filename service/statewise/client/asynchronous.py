@@ -28,6 +28,9 @@ from statewise.client.lane import Answer, Lane
 from statewise.errors import StatewiseError
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
+CALLS = 128
+"""The most calls under way that open, close, fork or take snapshots: more at once would be no faster, and servers refuse too many."""
+
 Timesteps = Iterable[ArrayLike | Mapping[str, ArrayLike]] | AsyncIterable[ArrayLike | Mapping[str, ArrayLike]]
 
 
@@ -48,6 +51,7 @@ class AsyncClient:
         self._timeout_seconds = timeout_seconds
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._closed = False
+        self._calls = asyncio.Semaphore(CALLS)
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._lane = Lane(self._channel, address, self._resume, timeout_seconds)
 
@@ -89,7 +93,8 @@ class AsyncClient:
         if self._closed:
             raise closed(self.address)
         try:
-            return await method(request, timeout=self._timeout_seconds)
+            async with self._calls:
+                return await method(request, timeout=self._timeout_seconds)
         except grpc.RpcError as failed:
             raise from_rpc(failed, self.address) from None
 

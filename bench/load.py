@@ -1,0 +1,169 @@
+"""Load generators, each a process of its own: warm up, say `ready`, wait for a line, run for some seconds, report as JSON.
+
+`raw` sends prepared bytes over streams in closed loops, and knows nothing of any protocol, so that it drives Statewise, the bare
+echo and Triton alike. `frames` and `coalesced` use Statewise's own client, as its users do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from statewise.client import AsyncClient
+
+WARM_UP_SECONDS = 0.7
+
+
+class Count:
+    """What was done since `reset`: steps, and the time that each message took."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the warm-up."""
+        self.steps = 0
+        self.microseconds: list[int] = []
+
+    def add(self, steps: int, began: float) -> None:
+        """Counts a message that has been answered."""
+        self.steps += steps
+        self.microseconds.append(round((time.perf_counter() - began) * 1e6))
+
+
+Loop = Callable[[Count, Callable[[], bool]], Awaitable[None]]
+
+
+async def measured(loops: list[Loop], seconds: float) -> None:
+    """Runs closed loops: warm up, then on the word for some seconds; prints the report."""
+    count = Count()
+    began, until = 0.0, float("inf")
+
+    async def wait_for_the_word() -> None:
+        nonlocal began, until
+        await asyncio.sleep(WARM_UP_SECONDS)
+        print("ready", flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        count.reset()
+        began = time.perf_counter()
+        until = began + seconds
+
+    await asyncio.gather(wait_for_the_word(), *(loop(count, lambda: time.perf_counter() < until) for loop in loops))
+    print(json.dumps({"steps": count.steps, "microseconds": count.microseconds, "seconds": time.perf_counter() - began}))
+
+
+async def raw(options: argparse.Namespace) -> None:
+    """Streams of prepared bytes."""
+    told = json.loads(Path(options.messages).read_text())
+    streams = told["streams"][options.skip : options.skip + options.streams]
+    channels = [
+        grpc.aio.insecure_channel(options.address, options=[("grpc.use_local_subchannel_pool", 1)])
+        for _ in range(min(options.connections, len(streams)))
+    ]
+    failure, tag = base64.b64decode(told["failure"]), told["position_tag"]
+
+    def loop(number: int, stream: dict[str, Any]) -> Loop:
+        method = channels[number % len(channels)].stream_stream(told["method"])
+        request = base64.b64decode(stream["request"])
+        first = base64.b64decode(stream["first"]) if stream.get("first") else None
+
+        async def run(count: Count, go_on: Callable[[], bool]) -> None:
+            call = method()
+            position = 0
+            message = first or request + position_field(tag, position)
+            while go_on():
+                began = time.perf_counter()
+                await call.write(message)
+                response = await call.read()
+                if response is grpc.aio.EOF or failure in response[: told["failure_within"]]:
+                    raise SystemExit(f"a step failed: {response!r}")
+                count.add(told["timesteps"], began)
+                position += told["timesteps"]
+                message = request + position_field(tag, position)
+            await call.done_writing()
+            await call.read()
+
+        return run
+
+    await measured([loop(number, stream) for number, stream in enumerate(streams)], options.seconds)
+    for channel in channels:
+        await channel.close()
+
+
+def position_field(tag: int | None, position: int) -> bytes:
+    """Returns a protobuf varint field, to be put behind a message; nothing without a tag."""
+    if tag is None:
+        return b""
+    raw = bytearray([tag])
+    while position > 0x7F:
+        raw.append(position & 0x7F | 0x80)
+        position >>= 7
+    raw.append(position)
+    return bytes(raw)
+
+
+async def frames(options: argparse.Namespace) -> None:
+    """One frame of sessions, stepped again and again."""
+    async with AsyncClient(options.address, timeout_seconds=120) as client:
+        sessions = await asyncio.gather(*(client.open_session(options.model) for _ in range(options.sessions)))
+        frame = client.frame(sessions)
+        features = sessions[0].model.inputs[0].shape[0]
+        x = np.random.default_rng(0).standard_normal((options.sessions, options.timesteps, features)).astype(np.float32)
+
+        async def run(count: Count, go_on: Callable[[], bool]) -> None:
+            while go_on():
+                began = time.perf_counter()
+                await frame.step(x)
+                count.add(options.sessions * options.timesteps, began)
+
+        await measured([run], options.seconds)
+        await asyncio.gather(*(session.close() for session in sessions))
+
+
+async def coalesced(options: argparse.Namespace) -> None:
+    """Sessions of one client, each stepped for itself."""
+    async with AsyncClient(options.address, timeout_seconds=120) as client:
+        sessions = await asyncio.gather(*(client.open_session(options.model) for _ in range(options.sessions)))
+        x = np.random.default_rng(0).standard_normal(sessions[0].model.inputs[0].shape).astype(np.float32)
+
+        def loop(session: Any) -> Loop:
+            async def run(count: Count, go_on: Callable[[], bool]) -> None:
+                while go_on():
+                    began = time.perf_counter()
+                    await session.step(x)
+                    count.add(1, began)
+
+            return run
+
+        await measured([loop(session) for session in sessions], options.seconds)
+        await asyncio.gather(*(session.close() for session in sessions))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["raw", "frames", "coalesced"])
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--messages")
+    parser.add_argument("--streams", type=int, default=1)
+    parser.add_argument("--skip", type=int, default=0)
+    parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--model")
+    parser.add_argument("--sessions", type=int, default=1)
+    parser.add_argument("--timesteps", type=int, default=1)
+    options = parser.parse_args()
+    asyncio.run({"raw": raw, "frames": frames, "coalesced": coalesced}[options.kind](options))
+
+
+if __name__ == "__main__":
+    main()
