@@ -12,9 +12,9 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from statewise.columns import Arrival, Column, Frames, Part, batch_of, gathered
 from statewise.config import Limits
-from statewise.conversation import Asker, Frame, Step
+from statewise.conversation import Answer, Asker, Frame, Step
 from statewise.engine import Batch, EngineError, Outcome
 from statewise.errors import Reason, StatewiseError, error
 from statewise.inputs import check_shapes, check_values
@@ -35,6 +35,7 @@ from statewise.sessions import NONE, Failures, Sessions, digests
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
 INLINE_SECONDS = 300e-6
+_COUNTING = np.arange(4_096)
 log = structlog.get_logger()
 
 
@@ -77,6 +78,7 @@ class Batcher:
         self._joined: dict[int, list[tuple[Column, int]]] = {}
         self._columns_of: dict[Asker, set[int]] = {}
         self._under_way: deque[_Run] = deque()
+        self._row_of = np.zeros(sessions.capacity, np.int64)
         self._number = 0
         self._ticking = False
         self._pumping = False
@@ -95,37 +97,32 @@ class Batcher:
     def frame(self, frame: Frame, asker: Asker, tag: object) -> None:
         """Takes a frame on; raises `StatewiseError` if it is refused as a whole."""
         sessions = self._sessions.directory.find_handles(frame.handles)
-        known = sessions != NONE
-        refused = {row: self._sessions.directory.why_not(int(frame.handles[row])) for row in np.flatnonzero(~known).tolist()}
-        if known.any():
-            numbers = self._sessions.model[sessions]
-            model = self._models[int(numbers[known.argmax()])]
+        first = int(sessions[0] if sessions[0] != NONE else sessions.max())
+        refused: dict[int, StatewiseError] = {}
+        if first != NONE:
+            model = self._models[int(self._sessions.model[first])]
             timesteps = check_shapes(model.spec, frame.inputs, self._limits.timesteps, steps=len(sessions))
-            refused |= _strangers(sessions, known, numbers, model)
+        if first == NONE or not self._at_one(sessions, model):
+            refused = self._strangers(frame.handles, sessions)
         for row, problem in refused.items():
             position = int(self._sessions.position[sessions[row]]) if sessions[row] != NONE else 0
             asker.refuse(tag, row, position, problem)
         if len(refused) == len(sessions):
             return
-        now = self._clock()
-        deadline = np.inf if frame.timeout_seconds is None else now + frame.timeout_seconds
-        rows = np.arange(len(sessions))
-        positions = np.full(len(sessions), NONE, np.int64) if frame.positions is None else frame.positions
-        whole = Frames(asker, tag, rows, whole=True)
+        now, timeout = self._clock(), frame.timeout_seconds
         column = Column(
             model,
             sessions,
             frame.handles,
-            positions,
+            np.full(len(sessions), NONE, np.int64) if frame.positions is None else frame.positions,
             frame.inputs,
             timesteps,
             frame.last_only,
             now,
-            np.full(len(sessions), deadline),
-            deadline < np.inf,
-            whole,
+            None if timeout is None else np.full(len(sessions), now + timeout),
+            Frames(asker, tag, None),
         )
-        self._arrive(column.only(np.setdiff1d(rows, list(refused))) if refused else column)
+        self._arrive(column.only(_others(len(sessions), refused)) if refused else column)
 
     def forget(self, asker: Asker) -> None:
         """Answers `asker` no more; its steps that nobody else waits for and that have not begun are dropped."""
@@ -134,8 +131,9 @@ class Batcher:
             column = self._columns.get(number)
             if column:
                 places = column.audience.forget(asker)
-                for place in places[column.steps[places] != NONE].tolist():
-                    self._leave(int(column.steps[place]))
+                steps = column.steps if places is None else column.steps[places]
+                for step in steps[steps != NONE].tolist():
+                    self._leave(step)
         for step, seats in list(self._joined.items()):
             for column, place in [seat for seat in seats if asker in seat[0].audience.askers]:
                 column.audience.forget(asker)
@@ -195,14 +193,9 @@ class Batcher:
         told = digests(column.inputs, names, column.last_only)
         admission = self._sessions.admit(column.sessions, column.positions, column.timesteps, told, column.arrived)
         column.steps = admission.steps
-        fresh = (column.steps != NONE).nonzero()[0]
-        if len(fresh):
-            self._number += 1
-            self._columns[self._number] = column
-            self._column_of[column.steps[fresh]] = self._number
-            self._place_of[column.steps[fresh]] = fresh
-            for asker in column.audience.askers:
-                self._columns_of.setdefault(asker, set()).add(self._number)
+        column.left = len(admission.steps) - len(admission.joined) - len(admission.replayed) - len(admission.refused)
+        if column.left:
+            self._take_in(column)
             self._scheduler.add(admission.ready, column.model.number, column.timesteps, column.client)
         for place, step in admission.joined:
             self._joined.setdefault(step, []).append((column, place))
@@ -211,16 +204,54 @@ class Batcher:
         for place, problem in admission.refused:
             self._turn_away(column, place, problem)
 
+    def _take_in(self, column: Column) -> None:
+        """Notes where the new steps of a column are to be found."""
+        places = _counting(len(column.steps))
+        steps = column.steps
+        if column.left < len(steps):
+            places = np.flatnonzero(steps != NONE)
+            steps = steps[places]
+        self._number += 1
+        self._columns[self._number] = column
+        self._column_of[steps] = self._number
+        self._place_of[steps] = places
+        for asker in column.audience.askers:
+            self._columns_of.setdefault(asker, set()).add(self._number)
+
     def _able(self, column: Column) -> Column:
         """Returns the column without the steps whose session has ended since they were read, or whose values are refused."""
         wrong = check_values(column.model.spec, column.inputs)
         # A number may have been given to another session since; a handle is never given again.
-        there = self._sessions.live[column.sessions] & (self._sessions.directory.handles[column.sessions] == column.handles)
+        there = self._sessions.directory.handles[column.sessions] == column.handles
         if not there.all():
             wrong |= {int(place): error(Reason.CLOSED, "the session was closed") for place in (~there).nonzero()[0]}
         for place, problem in wrong.items():
             self._turn_away(column, place, problem)
-        return column.only(np.setdiff1d(np.arange(len(column.sessions)), list(wrong))) if wrong else column
+        return column.only(_others(len(column.sessions), wrong)) if wrong else column
+
+    def _at_one(self, sessions: Indices, model: Served) -> bool:
+        """Whether all sessions are there, are of one model version, and are not there twice."""
+        if len(sessions) == 1:
+            return bool(sessions[0] != NONE)
+        self._row_of[sessions] = _counting(len(sessions))
+        alone = self._row_of[sessions] == _counting(len(sessions))
+        return bool(sessions.min() != NONE and alone.all() and (self._sessions.model[sessions] == model.number).all())
+
+    def _strangers(self, handles: NDArray[np.uint64], sessions: Indices) -> dict[int, StatewiseError]:
+        """Returns the rows of a frame that have no session, are there twice, or are of another model than the first."""
+        known = sessions != NONE
+        refused = {row: self._sessions.directory.why_not(int(handles[row])) for row in np.flatnonzero(~known).tolist()}
+        numbers = self._sessions.model[sessions]
+        first = int(numbers[known.argmax()])
+        for row in np.flatnonzero(known & (numbers != first)).tolist():
+            model = self._models[first]
+            message = f"handles: row {row} is of another model version than {model.name}@{model.version}; a frame holds one"
+            refused[row] = error(Reason.BAD_FIELD, message, field="handles")
+        values, counts = np.unique(sessions[known], return_counts=True)
+        for row in np.flatnonzero(np.isin(sessions, values[counts > 1])).tolist():
+            message = f"handles: the session of row {row} is in the frame more than once"
+            refused[row] = error(Reason.BAD_FIELD, message, field="handles")
+        return refused
 
     def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
         self._metrics.steps_rejected.labels(str(problem.reason)).inc()
@@ -231,7 +262,7 @@ class Batcher:
         replies = self._sessions.replies
         outputs = {name: array[None] for name, array in replies.outputs(column.model.number, session, ring).items()}
         positions = replies.start[ring, [session]] + replies.timesteps[ring, [session]]
-        column.audience.answer(np.array([place]), positions, outputs, retiring=column.model.retiring)
+        column.audience.answer_one(place, Answer(positions, outputs, column.model.retiring), 0)
         self._metrics.steps_repeated.inc()
 
     def _pump_soon(self) -> None:
@@ -249,8 +280,10 @@ class Batcher:
             self._under_way.append(run)
             if len(self._under_way) == 1 and self._expected_seconds(run) < INLINE_SECONDS:
                 self._finish(run, run_apart(run.model, run.batch))
-                self._pump_soon()  # the loop reads what has come meanwhile first
-                return
+                if len(self._scheduler):
+                    self._pump_soon()  # the loop reads what has come meanwhile first
+                    return
+                break
             work = asyncio.get_running_loop().run_in_executor(self.thread, run_apart, run.model, run.batch)
             work.add_done_callback(functools.partial(self._guarded, self._returned, run))
         if not self._arrivals and not len(self._sessions.steps):
@@ -260,7 +293,7 @@ class Batcher:
         """Returns the next batch, with its rows."""
         while len(steps := self._scheduler.next()):
             parts = self._parts(steps)
-            if any(part.column.timed for part in parts):
+            if any(part.column.deadlines is not None for part in parts):
                 steps = self._in_time(steps, parts)
                 if not len(steps):
                     continue
@@ -270,7 +303,7 @@ class Batcher:
             started = self._clock()
             for part in parts:
                 if not part.offset:
-                    self._metrics.queue_seconds.observe(started - part.column.arrived, len(part.places))
+                    self._metrics.queue_seconds.observe(started - part.column.arrived, len(part.seated(steps)))
             return _Run(model, parts, steps, targets, batch_of(model.spec, parts, source, targets), started)
         return None
 
@@ -280,8 +313,8 @@ class Batcher:
         late = [
             step
             for part in parts
-            if not part.offset
-            for step in steps[part.seats][part.column.deadlines[part.places] < now].tolist()
+            if not part.offset and part.column.deadlines is not None
+            for step in part.seated(steps)[part.placed(part.column.deadlines) < now].tolist()
         ]
         for step in late:
             problem = error(Reason.EXPIRED_IN_QUEUE, "the step's timeout passed before it began to run")
@@ -291,17 +324,20 @@ class Batcher:
     def _parts(self, steps: Indices) -> list[Part]:
         """Returns the steps by column, and within it by the timesteps that have run."""
         numbers, done = self._column_of[steps], self._sessions.steps.done[steps]
-        places = self._place_of[steps]
+        places: Indices | None = self._place_of[steps]
+        assert places is not None
         if len(steps) == 1 or ((numbers == numbers[0]).all() and (done == done[0]).all()):
-            return [self._part(int(numbers[0]), np.arange(len(steps)), places, int(done[0]))]
+            column = self._columns[int(numbers[0])]
+            if len(steps) == len(column.steps) and (len(steps) == 1 or (places == _counting(len(steps))).all()):
+                places = None
+            return [self._part(column, None, places, int(done[0]))]
         parts = []
         for number, offset in dict.fromkeys(zip(numbers.tolist(), done.tolist(), strict=True)):
             seats = np.flatnonzero((numbers == number) & (done == offset))
-            parts.append(self._part(number, seats, places[seats], offset))
+            parts.append(self._part(self._columns[number], seats, places[seats], offset))
         return parts
 
-    def _part(self, number: int, seats: Indices, places: Indices, offset: int) -> Part:
-        column = self._columns[number]
+    def _part(self, column: Column, seats: Indices | None, places: Indices | None, offset: int) -> Part:
         return Part(column, seats, places, offset, min(column.timesteps - offset, CUT))
 
     def _expected_seconds(self, run: _Run) -> float:
@@ -324,18 +360,16 @@ class Batcher:
             problem = _engine_failed(problems[seat]) if seat in problems else _not_finite()
             self._refuse(self._sessions.fail(int(run.steps[seat]), problem, int(run.targets[seat])))
         for part in run.parts:
-            well = outcome.finite[part.seats]
-            if well.any():
-                self._settle(run, outcome, replace(part, seats=part.seats[well], places=part.places[well]))
+            if part.seated(outcome.finite).any():
+                self._settle(run, outcome, part.only(outcome.finite))
 
     def _settle(self, run: _Run, outcome: Outcome, part: Part) -> None:
         """Commits the steps of a part, or parks them for their next cut."""
-        column, places, steps, targets, outputs = part.column, part.places, run.steps, run.targets, outcome.outputs
-        if len(part.seats) < len(steps):
-            steps, targets = steps[part.seats], targets[part.seats]
+        column, steps, targets, outputs = part.column, part.seated(run.steps), part.seated(run.targets), outcome.outputs
+        if part.seats is not None:
             outputs = {name: array[: part.length, part.seats] for name, array in outputs.items()}
         if column.timesteps > CUT:
-            column.keep(places, part.offset, outputs)
+            column.keep(part.places, part.offset, outputs)
         if part.offset + part.length < column.timesteps:
             going = self._sessions.park(steps, targets, part.length)
             self._scheduler.add(going, run.model.number, column.timesteps - part.offset - part.length, column.client)
@@ -343,38 +377,34 @@ class Batcher:
                 self._refuse(self._sessions.fail(step, error(Reason.CLOSED, "the session was closed")))
             return
         if column.timesteps > CUT:
-            result = {name: array[places] for name, array in column.outputs.items()}
+            result = {name: part.placed(array) for name, array in column.outputs.items()}
         else:
             result = {name: array.swapaxes(0, 1) for name, array in outputs.items()}
         if column.last_only:
             result = {name: array[:, -1:] for name, array in result.items()}
-        self._commit(run, column, steps, targets, places, result)
+        self._commit(run, part, steps, targets, result)
 
-    def _commit(
-        self, run: _Run, column: Column, steps: Indices, targets: Indices, places: Indices, outputs: dict[str, Array]
-    ) -> None:
-        now = self._clock()
-        sessions = column.sessions[places]
-        numbers = self._column_of[steps[:1]]
+    def _commit(self, run: _Run, part: Part, steps: Indices, targets: Indices, outputs: dict[str, Array]) -> None:
+        now, column = self._clock(), part.column
+        number = int(self._column_of[steps[0]])
         rings, positions, ready = self._sessions.commit(steps, targets, now)
-        self._sessions.replies.store(run.model.number, sessions, rings, outputs)
-        column.steps[places] = NONE
-        self._let_go(int(numbers[0]), column)
+        self._sessions.replies.store(run.model.number, part.placed(column.sessions), rings, outputs)
+        column.steps[slice(None) if part.places is None else part.places] = NONE
+        self._let_go(number, column, len(steps))
         self._line_up(ready)
-        column.audience.answer(places, positions, outputs, retiring=run.model.retiring)
+        answer = Answer(positions, outputs, run.model.retiring)
+        column.audience.answer(part.places, answer)
         if self._joined:
-            self._answer_joined(steps, positions, outputs, retiring=run.model.retiring)
+            self._answer_joined(steps, answer)
         labels = run.model.labels
         self._metrics.steps(*labels, "OK").inc(len(steps))
         self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
         self._metrics.step_seconds.observe(now - column.arrived, len(steps))
 
-    def _answer_joined(self, steps: Indices, positions: Indices, outputs: dict[str, Array], *, retiring: bool) -> None:
-        for number, step in enumerate(steps.tolist()):
-            here = slice(number, number + 1)
+    def _answer_joined(self, steps: Indices, answer: Answer) -> None:
+        for row, step in enumerate(steps.tolist()):
             for column, place in self._joined.pop(step, ()):
-                part = {name: array[here] for name, array in outputs.items()}
-                column.audience.answer(np.array([place]), positions[here], part, retiring=retiring)
+                column.audience.answer_one(place, answer, row)
 
     def _refuse(self, failures: Failures) -> None:
         """Answers steps that failed, and lines up those that are ready in their place."""
@@ -384,7 +414,7 @@ class Batcher:
             self._scheduler.remove(np.array([step]))
             position = int(self._sessions.position[column.sessions[place]])
             column.steps[place] = NONE
-            self._let_go(number, column)
+            self._let_go(number, column, 1)
             self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
             for each, seat in [(column, place), *self._joined.pop(step, ())]:
                 each.audience.refuse(seat, position, problem)
@@ -393,11 +423,12 @@ class Batcher:
     def _line_up(self, ready: Indices) -> None:
         for part in self._parts(ready) if len(ready) else ():
             left = part.column.timesteps - part.offset
-            self._scheduler.add(ready[part.seats], part.column.model.number, left, part.column.client)
+            self._scheduler.add(part.seated(ready), part.column.model.number, left, part.column.client)
 
-    def _let_go(self, number: int, column: Column) -> None:
-        """Forgets a column all of whose steps are settled."""
-        if (column.steps == NONE).all():
+    def _let_go(self, number: int, column: Column, settled: int) -> None:
+        """Counts steps of a column that are settled, and forgets it with the last."""
+        column.left -= settled
+        if not column.left:
             del self._columns[number]
             for asker in column.audience.askers:
                 theirs = self._columns_of.get(asker)
@@ -427,20 +458,13 @@ class Batcher:
             self.failed.set()
 
 
-def _strangers(sessions: Indices, known: NDArray[np.bool_], numbers: Indices, model: Served) -> dict[int, StatewiseError]:
-    """Returns the rows of a frame that are there twice, or of another model than the first."""
-    refused: dict[int, StatewiseError] = {}
-    others = np.flatnonzero(known & (numbers != model.number))
-    for row in others.tolist():
-        message = f"handles: row {row} is of another model version than {model.name}@{model.version}; a frame holds one"
-        refused[row] = error(Reason.BAD_FIELD, message, field="handles")
-    values, counts = np.unique(sessions[known], return_counts=True)
-    for session in values[counts > 1].tolist():
-        for row in np.flatnonzero(sessions == session).tolist():
-            refused[row] = error(
-                Reason.BAD_FIELD, f"handles: the session of row {row} is in the frame more than once", field="handles"
-            )
-    return refused
+def _counting(count: int) -> Indices:
+    """Returns 0, 1, … without making them anew, unless they are very many."""
+    return _COUNTING[:count] if count <= len(_COUNTING) else np.arange(count)
+
+
+def _others(count: int, without: Container[int]) -> Indices:
+    return np.array([place for place in range(count) if place not in without], np.int64)
 
 
 def _engine_failed(problem: EngineError) -> StatewiseError:

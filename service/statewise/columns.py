@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,42 +22,47 @@ from statewise.spec import ModelSpec
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
 
 
 class Frames:
-    """The one asker of a frame. `rows[place]` is the row of the frame that became a place of the column."""
+    """The one asker of a frame. `rows[place]` is the row of the frame that became a place of the column; `None` if all did."""
 
-    def __init__(self, asker: Asker, tag: object, rows: Indices, *, whole: bool) -> None:
+    def __init__(self, asker: Asker, tag: object, rows: Indices | None) -> None:
         self.askers: tuple[Asker, ...] = (asker,)
         self._asker: Asker | None = asker
         self._tag = tag
         self._rows = rows
-        self._whole = whole
 
-    def answer(self, places: Indices, positions: Indices, outputs: Mapping[str, Array], *, retiring: bool) -> None:
-        """Answers rows of the frame with one message."""
+    def answer(self, places: Indices | None, answer: Answer) -> None:
+        """Answers places of the column, all of them if `None`, with one message."""
         if self._asker:
-            rows = None if self._whole and len(places) == len(self._rows) and _ascending(places) else self._rows[places]
-            self._asker.answer(self._tag, Answer(rows, positions, outputs, retiring))
+            rows = places if self._rows is None else self._rows if places is None else self._rows[places]
+            self._asker.answer(self._tag, answer, rows)
+
+    def answer_one(self, place: int, answer: Answer, row: int) -> None:
+        """Answers one place with a row of an answer."""
+        here = slice(row, row + 1)
+        outputs = {name: array[here] for name, array in answer.outputs.items()}
+        self.answer(np.array([place]), Answer(answer.positions[here], outputs, answer.retiring))
 
     def only(self, places: Indices) -> Frames:
-        """Returns the audience of some of the rows."""
-        asker = self.askers[0]
-        return Frames(asker, self._tag, self._rows[places], whole=False)
+        """Returns the audience of some of the places."""
+        return Frames(self.askers[0], self._tag, places if self._rows is None else self._rows[places])
 
     def refuse(self, place: int, position: int, problem: StatewiseError) -> None:
         """Refuses one row."""
         if self._asker:
-            self._asker.refuse(self._tag, int(self._rows[place]), position, problem)
+            self._asker.refuse(self._tag, place if self._rows is None else int(self._rows[place]), position, problem)
 
     def waits(self, _: int) -> bool:
         """Whether anybody is there to be answered."""
         return self._asker is not None
 
-    def forget(self, _: Asker) -> Indices:
-        """Answers no more; returns the places that nobody of this column waits for any longer."""
+    def forget(self, _: Asker) -> Indices | None:
+        """Answers no more; returns the places that nobody of this column waits for any longer, `None` for all."""
         self._asker = None
-        return np.arange(len(self._rows))
+        return None
 
 
 class Singles:
@@ -66,14 +72,18 @@ class Singles:
         self.askers = tuple({asker: None for asker, _ in seats})
         self._seats: list[tuple[Asker, object] | None] = list(seats)
 
-    def answer(self, places: Indices, positions: Indices, outputs: Mapping[str, Array], *, retiring: bool) -> None:
+    def answer(self, places: Indices | None, answer: Answer) -> None:
         """Answers each step with a message of its own."""
-        for number, place in enumerate(places.tolist()):
-            seat = self._seats[place]
+        seats = self._seats if places is None else [self._seats[place] for place in places.tolist()]
+        for row, seat in enumerate(seats):
             if seat:
-                asker, tag = seat
-                here = slice(number, number + 1)
-                asker.answer(tag, Answer(None, positions[here], {name: array[here] for name, array in outputs.items()}, retiring))
+                seat[0].answer_one(seat[1], answer, row)
+
+    def answer_one(self, place: int, answer: Answer, row: int) -> None:
+        """Answers one place with a row of an answer."""
+        seat = self._seats[place]
+        if seat:
+            seat[0].answer_one(seat[1], answer, row)
 
     def only(self, places: Indices) -> Singles:
         """Returns the audience of some of the steps."""
@@ -91,7 +101,7 @@ class Singles:
         """Whether anybody is there to be answered."""
         return self._seats[place] is not None
 
-    def forget(self, gone: Asker) -> Indices:
+    def forget(self, gone: Asker) -> Indices | None:
         """Answers `gone` no more; returns its places."""
         places = [place for place, seat in enumerate(self._seats) if seat and seat[0] is gone]
         for place in places:
@@ -108,10 +118,10 @@ class Column:
         handles: `[steps]`, of these sessions.
         positions: `[steps]`, as told, or `NONE`.
         inputs: `[steps, timesteps, …]` each.
-        deadlines: `[steps]`, seconds of the steady clock; infinity for none.
-        timed: whether any of them is not.
+        deadlines: `[steps]`, seconds of the steady clock, infinity for none; `None` if none has one.
         audience: who is answered.
         steps: `[steps]`, the numbers of those that were admitted and are not settled, else `NONE`.
+        left: how many those are.
         outputs: `[steps, timesteps, …]`, filled cut by cut where the steps are cut.
     """
 
@@ -123,10 +133,10 @@ class Column:
     timesteps: int
     last_only: bool
     arrived: float
-    deadlines: NDArray[np.float64]
-    timed: bool
+    deadlines: NDArray[np.float64] | None
     audience: Frames | Singles
     steps: Indices = field(default_factory=lambda: np.empty(0, np.int64))
+    left: int = 0
     outputs: dict[str, Array] = field(default_factory=dict)
 
     @property
@@ -142,21 +152,21 @@ class Column:
             handles=self.handles[places],
             positions=self.positions[places],
             inputs={name: array[places] for name, array in self.inputs.items()},
-            deadlines=self.deadlines[places],
+            deadlines=None if self.deadlines is None else self.deadlines[places],
             audience=self.audience.only(places),
         )
 
-    def keep(self, places: Indices, offset: int, outputs: Mapping[str, Array]) -> None:
+    def keep(self, places: Indices | None, offset: int, outputs: Mapping[str, Array]) -> None:
         """Puts the outputs `[timesteps, places, …]` of a cut where they belong."""
         length = len(next(iter(outputs.values())))
         for name, array in outputs.items():
             if name not in self.outputs:
                 self.outputs[name] = np.empty((len(self.sessions), self.timesteps, *array.shape[2:]), array.dtype)
-            self.outputs[name][places, offset : offset + length] = array.swapaxes(0, 1)
+            here = slice(None) if places is None else places
+            self.outputs[name][here, offset : offset + length] = array.swapaxes(0, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A single step that has been read and not yet admitted."""
 
     session: int
@@ -184,7 +194,9 @@ def _column(arrivals: Sequence[Arrival], now: float) -> Column:
     steps = [arrival.step for arrival in arrivals]
     inputs = {}
     for name, array in first.step.inputs.items():
-        inputs[name] = array[None] if len(steps) == 1 else np.stack([step.inputs[name] for step in steps])
+        inputs[name] = array[None]
+        if len(steps) > 1:
+            inputs[name] = np.concatenate([step.inputs[name] for step in steps]).reshape(len(steps), *array.shape)
     return Column(
         first.model,
         np.array([arrival.session for arrival in arrivals], np.int64),
@@ -194,10 +206,15 @@ def _column(arrivals: Sequence[Arrival], now: float) -> Column:
         first.timesteps,
         first.step.last_only,
         now,
-        np.array([np.inf if step.timeout_seconds is None else now + step.timeout_seconds for step in steps]),
-        any(step.timeout_seconds is not None for step in steps),
+        _deadlines(steps, now),
         Singles([(arrival.asker, arrival.tag) for arrival in arrivals]),
     )
+
+
+def _deadlines(steps: Sequence[Step], now: float) -> NDArray[np.float64] | None:
+    if all(step.timeout_seconds is None for step in steps):
+        return None
+    return np.array([np.inf if step.timeout_seconds is None else now + step.timeout_seconds for step in steps])
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,25 +222,39 @@ class Part:
     """Steps of a batch that come from one column, at the same timestep of it.
 
     Attributes:
-        seats: their places in the batch.
-        places: their places in the column.
+        seats: their places in the batch; `None` if they are the batch.
+        places: their places in the column; `None` if they are the column, in its order.
         offset: the timesteps of them that have run.
         length: the timesteps that this run takes.
     """
 
     column: Column
-    seats: Indices
-    places: Indices
+    seats: Indices | None
+    places: Indices | None
     offset: int
     length: int
+
+    def seated(self, of_batch: NDArray[T]) -> NDArray[T]:
+        """Returns what belongs to these steps of something of the batch, `[batch]`."""
+        return of_batch if self.seats is None else of_batch[self.seats]
+
+    def placed(self, of_column: NDArray[T]) -> NDArray[T]:
+        """Returns what belongs to these steps of something of the column, `[steps, …]`."""
+        return of_column if self.places is None else of_column[self.places]
+
+    def only(self, well: NDArray[np.bool_]) -> Part:
+        """Returns some of these steps; `well` is `[batch]`."""
+        seats = np.flatnonzero(well) if self.seats is None else self.seats[well[self.seats]]
+        places = np.arange(len(self.column.sessions)) if self.places is None else self.places
+        return replace(self, seats=seats, places=places[self.seated(well)])
 
 
 def batch_of(spec: ModelSpec, parts: Sequence[Part], source: Indices, target: Indices) -> Batch:
     """Returns the batch of parts of unlike length: `[longest, steps, …]`, padded with zeros."""
-    longest = max(part.length for part in parts)
     if len(parts) == 1:
-        lengths = np.full(len(source), longest, np.int32)
+        lengths = np.full(len(source), parts[0].length, np.int32)
         return Batch({tensor.name: _slice(parts[0], tensor.name) for tensor in spec.inputs}, lengths, source, target)
+    longest = max(part.length for part in parts)
     lengths = np.empty(len(source), np.int32)
     inputs: dict[str, Array] = {}
     for tensor in spec.inputs:
@@ -238,10 +269,4 @@ def batch_of(spec: ModelSpec, parts: Sequence[Part], source: Indices, target: In
 def _slice(part: Part, name: str) -> Array:
     """Returns an input of a part, `[length, places, …]`."""
     array = part.column.inputs[name]
-    timed = array[:, part.offset : part.offset + part.length]
-    whole = len(part.places) == len(array) and _ascending(part.places)
-    return (timed if whole else timed[part.places]).swapaxes(0, 1)
-
-
-def _ascending(places: Indices) -> bool:
-    return len(places) < 2 or bool((places[1:] > places[:-1]).all())
+    return part.placed(array[:, part.offset : part.offset + part.length]).swapaxes(0, 1)

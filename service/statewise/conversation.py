@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,7 @@ Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What a client asks: the next timesteps of one session, each input `[timesteps, …]`."""
 
     session_id: str
@@ -37,30 +37,44 @@ class Frame:
     last_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
-    """Rows of a frame that ran, or a single step as one row.
+    """Steps that ran, side by side.
 
     Attributes:
-        rows: their numbers in the frame; `None` for all of them, in order.
-        positions: `[rows]`, the positions after the step.
-        outputs: `[rows, timesteps, …]` each.
+        positions: `[steps]`, the positions after the step.
+        outputs: `[steps, timesteps, …]` each.
         retiring: whether the model version leaves memory with its last session.
     """
 
-    rows: Indices | None
     positions: Indices
     outputs: Mapping[str, Array]
     retiring: bool = False
+
+    @cached_property
+    def rows(self) -> list[tuple[int, dict[str, bytes]]]:
+        """Position and outputs of each step by itself, in row-major little-endian bytes, made once for all of them."""
+        cut = {name: _rows(array) for name, array in self.outputs.items()}
+        return [(position, {name: each[row] for name, each in cut.items()}) for row, position in enumerate(self.positions.tolist())]
 
 
 class Asker(Protocol):
     """Who asks and is answered: one stream of a client. It is told on the event loop, and must not wait there."""
 
-    def answer(self, tag: object, answer: Answer) -> None:
-        """Takes the outcome of a step, or of some rows of a frame."""
+    def answer(self, tag: object, answer: Answer, rows: Indices | None) -> None:
+        """Takes the outcome of rows of a frame: their numbers in it, or `None` for all of them, in order."""
+        ...
+
+    def answer_one(self, tag: object, answer: Answer, row: int) -> None:
+        """Takes the outcome of a single step, which is a row of the answer."""
         ...
 
     def refuse(self, tag: object, row: int, position: int, problem: StatewiseError) -> None:
         """Takes why a step, or a row of a frame, failed, and where its session stands."""
         ...
+
+
+def _rows(array: Array) -> list[bytes]:
+    raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    size = len(raw) // len(array)
+    return [raw[start : start + size] for start in range(0, len(raw), size)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -18,6 +19,7 @@ from statewise.spec import ModelSpec, StateSpec
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
+KEPT_BINDINGS = 64
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
 
 
@@ -130,40 +132,78 @@ class OnnxEngine:
 
     def __init__(self, plain: onnx.ModelProto, spec: ModelSpec, provider: Provider, threads: int) -> None:
         self._spec = spec
-        self._outputs = [tensor.name for tensor in spec.outputs]
-        self._pools = pools(spec)
         graph = pooled(plain, spec, by_element=scatters_by_element(provider))
         self._runtime = _open(graph.SerializeToString(), provider, threads)
+        self._bound: OrderedDict[tuple[StatePool, int, int], _Bound] = OrderedDict()
 
     def run(self, batch: Batch, pool: StatePool) -> Outcome:
         """Runs a batch; see `Engine`. An empty one never reaches ONNX Runtime, whose recurrent ops abort the process on it."""
         if not len(batch.source):
             raise EngineError("an empty batch cannot be run")
-        binding = self._bind(batch, pool)
+        bound = self._bound_for(batch, pool)
+        bound.fill(batch)
         try:
-            self._runtime.run_with_iobinding(binding)
+            self._runtime.run_with_iobinding(bound.binding)
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise EngineError(str(error), fatal=pool.provider == "CUDAExecutionProvider") from error
-        values = binding.get_outputs()
-        if any(value.data_ptr() != address for value, address in zip(values, pool.addresses, strict=False)):
-            raise EngineError("ONNX Runtime moved a state pool: it must be written in place", fatal=True)
-        finite, *outputs = (value.numpy() for value in values[len(self._pools) :])
-        return Outcome(dict(zip(self._outputs, outputs, strict=True)), finite)
+        return bound.outcome(pool)
 
-    def _bind(self, batch: Batch, pool: StatePool) -> onnxruntime.IOBinding:
-        binding = self._runtime.io_binding()
-        for name, array in batch.inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        if self._spec.lengths:
-            binding.bind_cpu_input(self._spec.lengths, batch.lengths)
-        binding.bind_cpu_input(SOURCE, batch.source)
-        binding.bind_cpu_input(TARGET, batch.target)
+    def _bound_for(self, batch: Batch, pool: StatePool) -> _Bound:
+        """Returns the binding for batches of this shape. Those of one timestep, nearly all, are kept for the next time."""
+        timesteps, steps = len(next(iter(batch.inputs.values()))), len(batch.source)
+        key = (pool, timesteps, steps)
+        if bound := self._bound.get(key):
+            self._bound.move_to_end(key)
+            return bound
+        bound = _Bound(self._runtime, self._spec, pool, timesteps, steps)
+        if timesteps == 1:
+            self._bound[key] = bound
+        if len(self._bound) > KEPT_BINDINGS:
+            self._bound.popitem(last=False)
+        return bound
+
+
+class _Bound:
+    """Inputs and outputs of batches of one shape, bound once to memory that each run fills and reads."""
+
+    def __init__(
+        self, runtime: onnxruntime.InferenceSession, spec: ModelSpec, pool: StatePool, timesteps: int, steps: int
+    ) -> None:
+        self.binding = runtime.io_binding()
+        self._checked = False
+        self._pools = pools(spec)
+        self._inputs = {tensor.name: np.zeros((timesteps, steps, *tensor.shape), tensor.dtype) for tensor in spec.inputs}
+        self._lengths = np.zeros(steps, np.int32)
+        self._source, self._target = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
+        self._finite = np.zeros(steps, np.bool_)
+        self._outputs = {tensor.name: np.zeros((timesteps, steps, *tensor.shape), tensor.dtype) for tensor in spec.outputs}
+        taken = {**self._inputs, SOURCE: self._source, TARGET: self._target}
+        if spec.lengths:
+            taken[spec.lengths] = self._lengths
+        for name, array in taken.items():
+            self.binding.bind_cpu_input(name, array)
         for each, value in zip(self._pools, pool.values, strict=True):
-            binding.bind_ortvalue_input(each.input, value)
-            binding.bind_ortvalue_output(each.output, value)
-        for name in (FINITE, *self._outputs):
-            binding.bind_output(name, "cpu")
-        return binding
+            self.binding.bind_ortvalue_input(each.input, value)
+            self.binding.bind_ortvalue_output(each.output, value)
+        for name, array in {FINITE: self._finite, **self._outputs}.items():
+            self.binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+
+    def fill(self, batch: Batch) -> None:
+        """Puts a batch where the next run reads it."""
+        for name, array in self._inputs.items():
+            array[...] = batch.inputs[name]
+        self._lengths[...] = batch.lengths
+        self._source[...] = batch.source
+        self._target[...] = batch.target
+
+    def outcome(self, pool: StatePool) -> Outcome:
+        """Returns copies of what a run has left; raises `EngineError` if it did not write the pools in place."""
+        if not self._checked:
+            addresses = [value.data_ptr() for value in self.binding.get_outputs()]
+            if addresses[: len(self._pools)] != pool.addresses:
+                raise EngineError("ONNX Runtime moved a state pool: it must be written in place", fatal=True)
+            self._checked = True
+        return Outcome({name: array.copy() for name, array in self._outputs.items()}, self._finite.copy())
 
 
 def _open(model: bytes, provider: Provider, threads: int) -> onnxruntime.InferenceSession:

@@ -21,7 +21,7 @@ DTYPES: dict[int, np.dtype[np.generic]] = {
     tensor_pb2.DATA_TYPE_BOOL: np.dtype("bool"),
 }
 DATA_TYPES = {dtype.name: number for number, dtype in DTYPES.items()}
-_NUMBERS = {dtype: number for number, dtype in DTYPES.items()}  # `dtype.name` is computed anew each time it is read
+NUMBERS = {dtype: number for number, dtype in DTYPES.items()}  # `dtype.name` is computed anew each time it is read
 
 
 def decode(tensor: tensor_pb2.Tensor) -> Array:
@@ -47,7 +47,7 @@ def decode(tensor: tensor_pb2.Tensor) -> Array:
 
 def encode(name: str, array: Array) -> tensor_pb2.Tensor:
     """Returns an array as a tensor; raises `TypeError` for a dtype that cannot travel."""
-    number = _NUMBERS.get(array.dtype) or DATA_TYPES.get(array.dtype.name)
+    number = NUMBERS.get(array.dtype) or DATA_TYPES.get(array.dtype.name)
     if number is None:
         raise TypeError(f"{name}: {array.dtype} cannot travel; one of {', '.join(DATA_TYPES)} can")
     raw = np.ascontiguousarray(array, DTYPES[number]).tobytes()

@@ -82,16 +82,16 @@ def _request(*names, **fields):
 
 def test_an_unnamed_tensor_is_the_only_input():
     """A model with one input needs no names; with several, no input is meant; twice is refused."""
-    assert list(codec.step(_request(""), "x").inputs) == ["x"]
-    assert list(codec.step(_request(""), None).inputs) == [codec.UNNAMED]
+    assert list(codec.step(_request(""), lambda _: "x").inputs) == ["x"]
+    assert list(codec.step(_request(""), lambda _: None).inputs) == [codec.UNNAMED]
     with pytest.raises(InvalidInput, match="twice"):
-        codec.step(_request("x", ""), "x")
+        codec.step(_request("x", ""), lambda _: "x")
 
 
 def test_absent_position_and_timeout_stay_absent():
     """Position 0 is a claim; no position is none."""
-    assert codec.step(_request("x"), None).position is None
-    step = codec.step(_request("x", position=0, timeout={"seconds": 1, "nanos": 500_000_000}, output_timesteps=2), None)
+    assert codec.step(_request("x"), lambda _: None).position is None
+    step = codec.step(_request("x", position=0, timeout={"seconds": 1, "nanos": 500_000_000}, output_timesteps=2), lambda _: None)
     assert (step.position, step.timeout_seconds, step.last_only) == (0, 1.5, True)
 
 

@@ -29,7 +29,7 @@ from statewise.errors import StatewiseError
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 CALLS = 128
-"""The most calls under way that open, close, fork or take snapshots: more at once would be no faster, and servers refuse too many."""
+"""The most calls under way that open, close, fork or take snapshots; more would be no faster, and a server refuses too many."""
 
 Timesteps = Iterable[ArrayLike | Mapping[str, ArrayLike]] | AsyncIterable[ArrayLike | Mapping[str, ArrayLike]]
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
 from statewise.config import Limits
-from statewise.conversation import Answer, Array, Frame, Step
+from statewise.conversation import Answer, Array, Frame, Indices, Step
 from statewise.errors import Reason, StatewiseError, error
 from statewise.host import Closed, Found, Host, Mode, Open, Opened
 from statewise.models import Served
 from statewise.repository import RepositoryError, Serving
 from statewise.rpc.status import to_status
 from statewise.spec import ModelSpec, TensorSpec
-from statewise.tensors import DATA_TYPES, decode, encode
+from statewise.tensors import DATA_TYPES, NUMBERS, decode, encode
 from statewise.v1 import model_pb2, sequence_pb2, tensor_pb2
 
 UNNAMED = "(a tensor without a name)"
@@ -33,15 +33,15 @@ _MODES = {
 }
 
 
-def step(request: sequence_pb2.StepRequest, only_input: str | None) -> Step:
+def step(request: sequence_pb2.StepRequest, only_input: Callable[[str], str | None]) -> Step:
     """Returns the step that a message asks for; raises `InvalidInput` for tensors that cannot be read.
 
     Args:
-        only_input: the name of the model's input where it has just one: a tensor without a name means that one.
+        only_input: tells the name of the input of a session's model where it has just one: a tensor without a name means that one.
     """
     return Step(
         request.session_id,
-        _inputs(request.inputs, only_input),
+        _inputs(request.inputs, request.session_id, only_input),
         min(request.position, _FARTHEST) if request.HasField("position") else None,
         seconds(request.timeout) if request.HasField("timeout") else None,
         request.output_timesteps == sequence_pb2.OUTPUT_TIMESTEPS_LAST,
@@ -61,7 +61,7 @@ def frame(request: sequence_pb2.StepFrameRequest) -> Frame:
         positions = np.minimum(told, np.uint64(_FARTHEST)).astype(np.int64)
     return Frame(
         handles,
-        _inputs(request.inputs, None),
+        _inputs(request.inputs),
         positions,
         seconds(request.timeout) if request.HasField("timeout") else None,
         request.output_timesteps == sequence_pb2.OUTPUT_TIMESTEPS_LAST,
@@ -95,13 +95,18 @@ def opening(request: sequence_pb2.OpenSessionRequest) -> Open:
     )
 
 
-def step_response(request: sequence_pb2.StepRequest, answer: Answer) -> sequence_pb2.StepResponse:
+def step_response(request: sequence_pb2.StepRequest, answer: Answer, row: int) -> sequence_pb2.StepResponse:
     """Returns the answer to a step that ran."""
+    position, raw = answer.rows[row]
+    outputs = [
+        tensor_pb2.Tensor(name=name, data_type=NUMBERS[array.dtype], shape=array.shape[1:], data=raw[name])  # type: ignore[arg-type]
+        for name, array in answer.outputs.items()
+    ]
     return sequence_pb2.StepResponse(
         request_id=request.request_id,
         session_id=request.session_id,
-        position=int(answer.positions[0]),
-        outputs=[encode(name, array[0]) for name, array in answer.outputs.items()],
+        position=position,
+        outputs=outputs,
         retiring=answer.retiring,
     )
 
@@ -113,11 +118,11 @@ def step_refusal(request: sequence_pb2.StepRequest, position: int, problem: Stat
     )
 
 
-def frame_response(request_id: int, answer: Answer) -> sequence_pb2.StepFrameResponse:
-    """Returns the answer to rows of a frame that ran."""
+def frame_response(request_id: int, answer: Answer, rows: Indices | None) -> sequence_pb2.StepFrameResponse:
+    """Returns the answer to rows of a frame that ran; to all of them, in order, if they are `None`."""
     return sequence_pb2.StepFrameResponse(
         request_id=request_id,
-        rows=b"" if answer.rows is None else answer.rows.astype("<u4").tobytes(),
+        rows=b"" if rows is None else rows.astype("<u4").tobytes(),
         positions=answer.positions.astype("<u8").tobytes(),
         outputs=[encode(name, array) for name, array in answer.outputs.items()],
         retiring=answer.retiring,
@@ -215,10 +220,12 @@ def duration(length_seconds: float) -> Duration:
     return made
 
 
-def _inputs(tensors: Iterable[tensor_pb2.Tensor], only_input: str | None) -> dict[str, Array]:
+def _inputs(
+    tensors: Iterable[tensor_pb2.Tensor], session_id: str = "", only_input: Callable[[str], str | None] = lambda _: None
+) -> dict[str, Array]:
     inputs: dict[str, Array] = {}
     for tensor in tensors:
-        name = tensor.name or only_input or UNNAMED
+        name = tensor.name or only_input(session_id) or UNNAMED
         if name in inputs:
             raise error(Reason.BAD_FIELD, f"inputs: {name!r} is there twice", field="inputs")
         inputs[name] = decode(tensor)

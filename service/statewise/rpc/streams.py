@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
-from statewise.conversation import Answer, Frame, Step
+from statewise.conversation import Answer, Frame, Indices, Step
 from statewise.errors import Reason, StatewiseError, error
 from statewise.rpc import codec
 from statewise.v1 import sequence_pb2
@@ -124,13 +124,13 @@ class StepStream(Stream[sequence_pb2.StepRequest, sequence_pb2.StepResponse]):
     def ask(self, request: sequence_pb2.StepRequest) -> None:
         """Asks for a step."""
         try:
-            self._host.step(codec.step(request, self._host.only_input(request.session_id)), self, request)
+            self._host.step(codec.step(request, self._host.only_input), self, request)
         except Exception as problem:  # noqa: BLE001 (a fault of ours costs one step, not the stream)
             self.refuse(request, 0, self._host.position(request.session_id), told(problem))
 
-    def answer(self, tag: Any, answer: Answer) -> None:
+    def answer_one(self, tag: Any, answer: Answer, row: int) -> None:
         """Sends the outcome of a step."""
-        self.send(codec.step_response(tag, answer), 1)
+        self.send(codec.step_response(tag, answer, row), 1)
 
     def refuse(self, tag: Any, _: int, position: int, problem: StatewiseError) -> None:
         """Sends why a step failed."""
@@ -157,9 +157,9 @@ class FrameStream(Stream[sequence_pb2.StepFrameRequest, sequence_pb2.StepFrameRe
             for row in range(self.rows(request)):
                 self.refuse(request.request_id, row, 0, why)
 
-    def answer(self, tag: Any, answer: Answer) -> None:
+    def answer(self, tag: Any, answer: Answer, rows: Indices | None) -> None:
         """Sends the outcome of rows."""
-        self.send(codec.frame_response(tag, answer), len(answer.positions))
+        self.send(codec.frame_response(tag, answer, rows), len(answer.positions))
 
     def refuse(self, tag: Any, row: int, position: int, problem: StatewiseError) -> None:
         """Sends why a row failed, together with others that fail before the loop comes round."""

@@ -27,24 +27,26 @@ def digests(inputs: Mapping[str, Array], names: Sequence[str], also: int) -> Dig
         names: the inputs in the model's order, so that the order in which they were sent does not matter.
         also: a small number that tells requests apart which differ in more than their inputs.
     """
-    steps = len(inputs[names[0]])
-    total = np.full(steps, also, np.uint64)
+    total: Digests | np.uint64 = np.uint64(also)
     offset = 0
     for name in names:
-        words = _words(inputs[name], steps)
-        factors = _factors(offset + words.shape[1] + 1)[offset:]
-        total += factors[:1] * np.uint64(words.shape[1])
-        total += words.astype(np.uint64) @ factors[1:]
-        offset += words.shape[1] + 1
+        words = _words(inputs[name])
+        count = words.shape[1]
+        factors = _factors(offset + count + 1)
+        total = total + words.astype(np.uint64) @ factors[offset + 1 : offset + count + 1]
+        total += factors[offset : offset + 1] * np.uint64(count)
+        offset += count + 1
+    assert isinstance(total, np.ndarray)
     return total
 
 
-def _words(array: Array, steps: int) -> NDArray[np.uint32]:
+def _words(array: Array) -> NDArray[np.uint32]:
     """Returns the bytes of each step as 32-bit words, the last one filled with zeros."""
-    data = np.ascontiguousarray(array).reshape(steps, -1).view(np.uint8)
-    if data.shape[1] % 4:
-        data = np.pad(data, ((0, 0), (0, -data.shape[1] % 4)))
-    return data.view(np.uint32)
+    flat = np.ascontiguousarray(array).reshape(len(array), -1)
+    if flat.itemsize % 4:
+        data = flat.view(np.uint8)
+        flat = np.pad(data, ((0, 0), (0, -data.shape[1] % 4)))
+    return flat.view(np.uint32)
 
 
 def _factors(count: int) -> NDArray[np.uint64]:

@@ -20,8 +20,10 @@ TOMBSTONES = 100_000
 TOMBSTONE_SECONDS = 3600.0
 _NUMBER_BITS = 24
 MOST_SESSIONS = 1 << _NUMBER_BITS
+_NUMBER = np.uint64(MOST_SESSIONS - 1)
 _TOLD = {Reason.CLOSED: "was closed", Reason.EXPIRED: "was idle for too long and has expired"}
 
+_NOBODY = 2**64 - 1  # the handle of a number that nobody has; it names another number than any of these
 Handles = NDArray[np.uint64]
 
 
@@ -30,13 +32,13 @@ class Directory:
 
     def __init__(self, capacity: int) -> None:
         self.ids: list[str] = [""] * capacity
-        self.handles: Handles = np.zeros(capacity, np.uint64)
-        self._open = np.zeros(capacity, np.bool_)
+        self.handles: Handles = np.full(capacity + 1, _NOBODY, np.uint64)
+        self.handles[capacity] = 0  # stands for all numbers beyond; no handle of them is 0
         self._numbers: dict[str, int] = {}
         self._tokens: dict[bytes, int] = {}
         self._token_of: dict[int, bytes] = {}
         self._ended: OrderedDict[str, tuple[Reason, float]] = OrderedDict()
-        self._reason_of_number: dict[int, Reason] = {}
+        self._ended_handles: dict[int, tuple[int, Reason]] = {}
         self._stack = list(range(capacity - 1, -1, -1))
         self._capacity = capacity
 
@@ -61,18 +63,16 @@ class Directory:
 
     def find_handles(self, handles: Handles) -> Indices:
         """Returns the number of each handle's open session, `NONE` where there is none."""
-        numbers = (handles & np.uint64(MOST_SESSIONS - 1)).astype(np.int64)
-        inside = numbers < self._capacity
-        numbers[~inside] = 0
-        known = inside & (self.handles[numbers] == handles) & self._open[numbers]
-        numbers[~known] = NONE
+        numbers = np.minimum((handles & _NUMBER).astype(np.int64), self._capacity)
+        known = self.handles[numbers] == handles
+        if not known.all():
+            numbers[~known] = NONE
         return numbers
 
     def why_not(self, handle: int) -> StatewiseError:
         """Returns why a handle finds no session."""
-        number = handle & (MOST_SESSIONS - 1)
-        reason = self._reason_of_number.get(number)
-        if reason and int(self.handles[number]) == handle:
+        ended, reason = self._ended_handles.get(handle & (MOST_SESSIONS - 1), (0, None))
+        if reason and ended == handle:
             return error(reason, f"the session of handle {handle:#x} {_TOLD[reason]}")
         return error(Reason.NOT_HERE, f"handle {handle:#x} is not of this server, or of a session long gone: open it again")
 
@@ -84,9 +84,8 @@ class Directory:
             raise error(Reason.OVERLOADED, f"all {self._capacity} sessions are taken", retry_after_seconds=1.0)
         number = self._stack.pop()
         self._ended.pop(session_id, None)
-        self._reason_of_number.pop(number, None)
+        self._ended_handles.pop(number, None)
         self.ids[number] = session_id
-        self._open[number] = True
         self.handles[number] = (secrets.randbits(64 - _NUMBER_BITS) or 1) << _NUMBER_BITS | number
         self._numbers[session_id] = number
         if token:
@@ -98,10 +97,10 @@ class Directory:
         """Notes how a session ended; its number stays taken until `release`."""
         session_id = self.ids[number]
         del self._numbers[session_id]
-        self._open[number] = False
+        self._ended_handles[number] = int(self.handles[number]), reason
+        self.handles[number] = _NOBODY
         self._tokens.pop(self._token_of.pop(number, b""), None)
         self._ended[session_id] = (reason, now)
-        self._reason_of_number[number] = reason
         oldest = next(iter(self._ended.values()))
         while len(self._ended) > TOMBSTONES or (self._ended and now - oldest[1] > TOMBSTONE_SECONDS):
             self._ended.popitem(last=False)

@@ -148,10 +148,11 @@ class Sessions:
             timesteps: of each of the steps.
         """
         self.last_used[sessions] = now
-        known = (positions == self.tail[sessions]) | (positions == NONE)
-        fresh = known & (self.pending[sessions] < self.retained[sessions])
-        if len(sessions) <= self.steps.room and fresh.all():  # nearly always
+        fits = self.pending[sessions] < self.retained[sessions]
+        tails = self.tail[sessions]
+        if len(sessions) <= self.steps.room and fits.all() and (positions == tails).all():  # nearly always
             return Admission(*self._add(sessions, positions, timesteps, digests))
+        fresh = fits & ((positions == tails) | (positions == NONE))
         places = fresh.nonzero()[0][: self.steps.room]
         numbers = np.full(len(sessions), NONE, np.int64)
         numbers[places], ready = self._add(sessions[places], positions[places], timesteps, digests[places])
@@ -189,11 +190,11 @@ class Sessions:
         self.row[sessions] = targets
         starts = self.position[sessions]
         timesteps = self.steps.timesteps[steps]
-        self.position[sessions] = starts + timesteps
+        positions = starts + timesteps
+        self.position[sessions] = positions
         self.last_used[sessions] = now
         places = self.replies.retain(sessions, starts, timesteps, self.steps.digest[steps], self.retained[sessions])
-        positions = self.position[sessions]
-        return places, positions, self._leave(steps)
+        return places, positions, self._leave(steps, sessions)
 
     def fail(self, step: int, problem: StatewiseError, target: int = NONE) -> Failures:
         """Ends a step without advancing its session; `target` is the row that its run was to write, if it was in one.
@@ -273,9 +274,8 @@ class Sessions:
         if begun.any():
             rows.drop(self.steps.row[steps[begun]])
 
-    def _leave(self, steps: Indices) -> Indices:
+    def _leave(self, steps: Indices, sessions: Indices) -> Indices:
         """Takes the first steps of chains away; returns those that are first now."""
-        sessions = self.steps.session[steps]
         following = self.steps.next[steps]
         self.first[sessions] = following
         alone = following == NONE
