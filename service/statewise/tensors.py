@@ -30,17 +30,17 @@ def decode(tensor: tensor_pb2.Tensor) -> Array:
     dtype = DTYPES.get(tensor.data_type)
     if dtype is None:
         raise error(Reason.BAD_FIELD, f"{name}: data_type must be one of {', '.join(DATA_TYPES)}", field="data_type")
-    shape = tuple(tensor.shape)
-    if any(length < 0 for length in shape):
+    shape, data = tuple(tensor.shape), tensor.data
+    if shape and min(shape) < 0:
         raise error(Reason.BAD_FIELD, f"{name}: shape {list(shape)} must not be negative", field="shape")
-    if math.prod(shape) * dtype.itemsize != len(tensor.data):
+    if math.prod(shape) * dtype.itemsize != len(data):
         message = f"{name}: shape {list(shape)} of {dtype.name} takes {math.prod(shape) * dtype.itemsize} bytes of data"
-        raise error(Reason.BAD_FIELD, f"{message}, not {len(tensor.data)}", field="data")
+        raise error(Reason.BAD_FIELD, f"{message}, not {len(data)}", field="data")
     try:
-        array = np.frombuffer(tensor.data, dtype).reshape(shape)
+        array = np.frombuffer(data, dtype).reshape(shape)
     except ValueError as refused:  # too many axes, or a length beyond memory beside one of 0
         raise error(Reason.BAD_FIELD, f"{name}: shape of {len(shape)} axes cannot be taken: {refused}", field="shape") from refused
-    if array.dtype == bool and (array.view(np.uint8) > 1).any():
+    if dtype.kind == "b" and (array.view(np.uint8) > 1).any():
         raise error(Reason.BAD_FIELD, f"{name}: a bool is the byte 0 or 1", field="data")
     return array
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -79,34 +78,23 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         states = [encode(name, array) for name, array in taken.states.items()] if request.states else []
         return sequence_pb2.SnapshotSessionResponse(snapshot=taken.to_bytes(), position=taken.position, states=states)
 
-    async def Step(
-        self, request_iterator: AsyncIterator[sequence_pb2.StepRequest], context: Context
-    ) -> AsyncIterator[sequence_pb2.StepResponse]:
+    async def Step(self, request_iterator: object, context: Context) -> None:
         """Steps sessions."""
-        stream = StepStream(self._host)
-        async with self._following(stream), aclosing(stream.responses(request_iterator)) as responses:
-            async for response in responses:
-                yield response
+        await self._serve(StepStream(self._host), context)
 
-    async def StepFrame(
-        self, request_iterator: AsyncIterator[sequence_pb2.StepFrameRequest], context: Context
-    ) -> AsyncIterator[sequence_pb2.StepFrameResponse]:
+    async def StepFrame(self, request_iterator: object, context: Context) -> None:
         """Steps many sessions with each message."""
-        stream = FrameStream(self._host)
-        async with self._following(stream), aclosing(stream.responses(request_iterator)) as responses:
-            async for response in responses:
-                yield response
+        await self._serve(FrameStream(self._host), context)
 
     def end_streams(self) -> None:
         """Ends every open stream once its pending steps are answered; for the drain."""
         for stream in list(self._streams):
             stream.end()
 
-    @asynccontextmanager
-    async def _following(self, stream: Stream[Any, Any]) -> AsyncIterator[None]:
+    async def _serve(self, stream: Stream[Any, Any], context: Context) -> None:
         self._streams.add(stream)
         try:
-            yield
+            await stream.serve(context)
         finally:
             self._streams.discard(stream)
 

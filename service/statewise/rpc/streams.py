@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import defaultdict, deque
 from typing import Any, Generic, Protocol, TypeVar
 
+import grpc
 import structlog
 
 from statewise.conversation import Answer, Frame, Indices, Step
@@ -24,6 +24,7 @@ ROWS = 4096
 MESSAGES = 256
 log = structlog.get_logger()
 
+Context = grpc.aio.ServicerContext
 Request = TypeVar("Request", sequence_pb2.StepRequest, sequence_pb2.StepFrameRequest)
 Response = TypeVar("Response", sequence_pb2.StepResponse, sequence_pb2.StepFrameResponse)
 
@@ -57,21 +58,18 @@ class Stream(ABC, Generic[Request, Response]):
 
     def __init__(self, host: Steps) -> None:
         self._host = host
-        self._responses: asyncio.Queue[tuple[Response, int] | None] = asyncio.Queue()
+        self._responses: deque[tuple[Response, int]] = deque()
+        self._something: asyncio.Future[None] | None = None  # resolved for the writer that waits
         self._room = asyncio.Event()
         self._rows = 0  # of requests read whose responses are not sent
         self._unanswered = 0  # of these, rows that wait for their answer
         self._ended = False
 
-    async def responses(self, requests: AsyncIterator[Request]) -> AsyncGenerator[Response]:
-        """Yields what is answered, in the order in which it is ready, until the client and its steps are done."""
-        reader = asyncio.create_task(self._read(requests))
+    async def serve(self, context: Context[Request, Response]) -> None:
+        """Reads and writes until the client and its steps are done."""
+        reader = asyncio.create_task(self._read(context))
         try:
-            while (answered := await self._responses.get()) is not None:
-                response, rows = answered
-                yield response
-                self._rows -= rows
-                self._room.set()
+            await self._write(context)
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -80,7 +78,7 @@ class Stream(ABC, Generic[Request, Response]):
     def end(self) -> None:
         """Reads no more; the stream ends when everything read is answered."""
         self._ended = True
-        self._end_if_done()
+        self._wake()
 
     @abstractmethod
     def ask(self, request: Request) -> None:
@@ -93,14 +91,14 @@ class Stream(ABC, Generic[Request, Response]):
     def send(self, response: Response, rows: int) -> None:
         """Queues a response that answers `rows` steps."""
         self._unanswered -= rows
-        self._responses.put_nowait((response, rows))
-        self._end_if_done()
+        self._responses.append((response, rows))
+        self._wake()
 
-    async def _read(self, requests: AsyncIterator[Request]) -> None:
+    async def _read(self, context: Context[Request, Response]) -> None:
         try:
-            async for request in requests:
+            while (request := await context.read()) is not grpc.aio.EOF:
                 rows = self.rows(request)
-                while self._rows and (self._rows + rows > ROWS or self._responses.qsize() > MESSAGES):
+                while self._rows and (self._rows + rows > ROWS or len(self._responses) > MESSAGES):
                     self._room.clear()
                     await self._room.wait()
                 self._rows += rows
@@ -109,9 +107,21 @@ class Stream(ABC, Generic[Request, Response]):
         finally:
             self.end()
 
-    def _end_if_done(self) -> None:
-        if self._ended and not self._unanswered:
-            self._responses.put_nowait(None)
+    async def _write(self, context: Context[Request, Response]) -> None:
+        """Writes what is answered, in the order in which it is ready."""
+        while not self._ended or self._unanswered or self._responses:
+            if not self._responses:
+                self._something = asyncio.get_running_loop().create_future()
+                await self._something
+                continue
+            response, rows = self._responses.popleft()
+            await context.write(response)
+            self._rows -= rows
+            self._room.set()
+
+    def _wake(self) -> None:
+        if self._something and not self._something.done():
+            self._something.set_result(None)
 
 
 class StepStream(Stream[sequence_pb2.StepRequest, sequence_pb2.StepResponse]):
