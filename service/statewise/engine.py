@@ -166,9 +166,7 @@ class OnnxEngine:
 class _Bound:
     """Inputs and outputs of batches of one shape, bound once to memory that each run fills and reads."""
 
-    def __init__(
-        self, runtime: onnxruntime.InferenceSession, spec: ModelSpec, pool: StatePool, timesteps: int, steps: int
-    ) -> None:
+    def __init__(self, runtime: onnxruntime.InferenceSession, spec: ModelSpec, pool: StatePool, timesteps: int, steps: int) -> None:
         self.binding = runtime.io_binding()
         self._checked = False
         self._pools = pools(spec)

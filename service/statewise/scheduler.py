@@ -1,10 +1,10 @@
 """The choice of the next batch, and nothing else: pure, over the numbers of steps.
 
 What waits lies in lines, one for each kind (a model and a length class), and in each line a queue for each client. A batch takes
-from the kind whose head has waited longest, and from its clients in turn, an equal share each, until it is full: a client that
-sends a thousand steps does not hold up one that sends one, and single timesteps never pay for the padding of long steps. A long
-step is cut; after each cut it goes to the back of its line, so single steps run in between. There is no timer: what is ready
-runs.
+from the kind whose head has waited longest, and from its clients in turn, about an equal share each, until it is full: a client
+that sends a thousand steps does not hold up one that sends one, and single timesteps never pay for the padding of long steps. Steps
+that came as one column stay together if they can, since a frame that is split is answered in pieces. A long step is cut; after each
+cut it goes to the back of its line, so single steps run in between. There is no timer: what is ready runs.
 """
 
 from __future__ import annotations
@@ -70,34 +70,47 @@ class Scheduler:
         return np.empty(0, np.int64)
 
     def _take(self, queues: _Queues) -> Indices:
-        """Takes from each client in turn; whoever has more is put behind the others."""
+        """Takes from each client in turn; whoever was served is put behind the others."""
         parts: list[Indices] = []
-        room = self.batch
-        while queues and room:
+        room, served = self.batch, True
+        while queues and room and served:
+            served = False
             share = max(1, room // len(queues))
             for client in list(queues):
-                part = self._take_of(queues[client], min(share, room))
-                parts.append(part)
-                room -= len(part)
-                if queues[client]:
-                    queues.move_to_end(client)
-                else:
+                part = self._take_of(queues[client], share, room, split=not parts)
+                if not queues[client]:
                     del queues[client]
+                elif len(part):
+                    queues.move_to_end(client)
+                if len(part):
+                    parts.append(part)
+                    room -= len(part)
+                    served = True
                 if not room:
                     break
-        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return _joined(parts)
 
-    def _take_of(self, queue: deque[tuple[int, Indices]], count: int) -> Indices:
+    def _take_of(self, queue: deque[tuple[int, Indices]], share: int, room: int, *, split: bool) -> Indices:
+        """Takes whole columns until a share is reached; one that does not fit is left, or split where nothing else would run."""
         parts: list[Indices] = []
-        while queue and count:
-            turn, steps = queue.popleft()
+        count = 0
+        while queue and count < share:
+            turn, steps = queue[0]
             steps = steps[self._turn_of_step[steps] == turn]  # without those that were removed since
-            part, rest = steps[:count], steps[count:]
-            if len(rest):
-                queue.appendleft((turn, rest))
-            parts.append(part)
-            count -= len(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.int64)
+            if len(steps) > room - count:
+                if split and not parts:
+                    queue[0] = turn, steps[room:]
+                    parts.append(steps[:room])
+                break
+            queue.popleft()
+            if len(steps):
+                parts.append(steps)
+                count += len(steps)
+        return _joined(parts)
+
+
+def _joined(parts: list[Indices]) -> Indices:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def length_class(timesteps: int) -> int:

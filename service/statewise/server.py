@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -75,6 +76,8 @@ class Server:
         if self.host.models.refused and not self.host.models.ready:
             raise StartError("; ".join(f"{model}: {why}" for (model, _), why in self.host.models.refused.items()))
         await self._grpc.start()
+        gc.collect()
+        gc.freeze()  # what is there now stays; the collector need not look at it again and again
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
