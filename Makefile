@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test gpu-check demo serve clean
+.PHONY: help setup proto check test gpu-check bench bench-peer demo serve clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -33,6 +33,18 @@ test: setup ## run the tests
 gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'
 	STATEWISE_GPU=1 $(BIN)/pytest -m gpu -ra
+
+bench: setup ## measure speed beside the ceilings (about 15 minutes; BENCH="--rounds 1" for less)
+	$(BIN)/python -m bench $(BENCH)
+
+bench-peer: setup var/peer/.installed ## the same, and NVIDIA Triton beside it
+	$(BIN)/python -m bench --peer var/peer/bin/python $(BENCH)
+
+var/peer/.installed:
+	@$(PYTHON) -m venv var/peer
+	@echo "Installing Triton into var/peer..."
+	@var/peer/bin/python -m pip install --quiet --disable-pip-version-check -r bench/peer/requirements.txt
+	@touch $@
 
 demo: setup ## train, export, serve and stream real data
 	@$(BIN)/python examples/demo.py

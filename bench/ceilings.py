@@ -6,8 +6,11 @@ rows in turn, everything bound once as well. So neither pays for anything but th
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +24,46 @@ from statewise.sessions import RESERVED_ROWS
 from statewise.spec import ModelSpec
 
 POOL_ROWS = 20_000
-WARM_UP_RUNS = 20
+WARM_UP_RUNS = 5
+TURNS = 4
+NEIGHBOUR_SECONDS = 0.7  # until it has imported what it needs
 
 
-def measure(file: Path, batch: int, seconds: float) -> tuple[Ceiling, Ceiling]:
-    """Returns the plain and the pooled graph's cost at a batch size, measured by turns."""
+def measure(file: Path, batch: int, seconds: float) -> dict[str, Ceiling]:
+    """Returns the cost of the plain and the pooled graph at a batch size, measured by turns: beside a busy neighbour, and alone."""
     model = onnx.load(file)
     spec = read_spec(model)
-    plain, wrapped = _plain(model, spec, batch), _pooled(model, spec, batch)
-    costs: dict[str, list[tuple[float, float, int]]] = {"plain": [], "pooled": []}
-    for _ in range(4):
-        for name, run in (("plain", plain), ("pooled", wrapped)):
-            costs[name].append(_timed(run, seconds / 8))
-    return tuple(  # type: ignore[return-value]
-        Ceiling(
+    graphs = {"plain": _plain(model, spec, batch), "pooled": _pooled(model, spec, batch)}
+    with busy():
+        beside = _costs(graphs, batch, seconds / 2)
+    alone = _costs(graphs, batch, seconds / 2)
+    return beside | {f"{name}, alone": cost for name, cost in alone.items()}
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Runs a busy neighbour meanwhile."""
+    neighbour = subprocess.Popen([sys.executable, "-m", "bench.neighbour"])
+    try:
+        time.sleep(NEIGHBOUR_SECONDS)
+        yield
+    finally:
+        neighbour.terminate()
+        neighbour.wait()
+
+
+def _costs(graphs: dict[str, Callable[[], None]], batch: int, seconds: float) -> dict[str, Ceiling]:
+    turns: dict[str, list[tuple[float, float, int]]] = {name: [] for name in graphs}
+    for _ in range(TURNS):
+        for name, run in graphs.items():
+            turns[name].append(_timed(run, seconds / TURNS / len(graphs)))
+    return {
+        name: Ceiling(
             cpu_us_per_step=sum(cpu for cpu, _, _ in each) / sum(runs for *_, runs in each) / batch * 1e6,
             run_us=min(wall / runs for _, wall, runs in each) * 1e6,
         )
-        for each in costs.values()
-    )
+        for name, each in turns.items()
+    }
 
 
 def _timed(run: Callable[[], None], seconds: float) -> tuple[float, float, int]:
@@ -55,7 +79,8 @@ def _timed(run: Callable[[], None], seconds: float) -> tuple[float, float, int]:
 
 def _plain(model: onnx.ModelProto, spec: ModelSpec, batch: int) -> Callable[[], None]:
     runtime = _open(model)
-    sets = [[_ort(np.zeros(_batched(state.shape, state.batch_axis, batch), state.dtype)) for state in spec.states] for _ in range(2)]
+    shapes = [_batched(state.shape, state.batch_axis, batch) for state in spec.states]
+    sets = [[_ort(np.zeros(shape, state.dtype)) for shape, state in zip(shapes, spec.states, strict=True)] for _ in range(2)]
     bindings = []
     for source, target in ((0, 1), (1, 0)):
         binding = _bound(runtime, spec, batch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 
@@ -22,7 +23,7 @@ async def main(response_bytes: int) -> None:
             yield reply
 
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    handlers = {name: grpc.stream_stream_rpc_method_handler(answered) for name in METHODS}
+    handlers: dict[str, Any] = {name: grpc.stream_stream_rpc_method_handler(answered) for name in METHODS}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("statewise.v1.SequenceService", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

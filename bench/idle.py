@@ -9,8 +9,7 @@ import numpy as np
 
 from bench.processes import Server, statewise
 from bench.results import Results
-from bench.suite import FRAME, Say
-from bench.workloads import run, words
+from bench.workloads import FRAME, Say, run, words
 from statewise.client import AsyncClient
 from statewise.client.asynchronous import AsyncSession
 

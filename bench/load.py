@@ -64,7 +64,7 @@ async def measured(loops: list[Loop], seconds: float) -> None:
 
 async def raw(options: argparse.Namespace) -> None:
     """Streams of prepared bytes."""
-    told = json.loads(Path(options.messages).read_text())
+    told = options.prepared
     streams = told["streams"][options.skip : options.skip + options.streams]
     channels = [
         grpc.aio.insecure_channel(options.address, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -73,7 +73,7 @@ async def raw(options: argparse.Namespace) -> None:
     failure, tag = base64.b64decode(told["failure"]), told["position_tag"]
 
     def loop(number: int, stream: dict[str, Any]) -> Loop:
-        method = channels[number % len(channels)].stream_stream(told["method"])
+        method: Any = channels[number % len(channels)].stream_stream(told["method"])
         request = base64.b64decode(stream["request"])
         first = base64.b64decode(stream["first"]) if stream.get("first") else None
 
@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1)
     parser.add_argument("--timesteps", type=int, default=1)
     options = parser.parse_args()
+    options.prepared = json.loads(Path(options.messages).read_text()) if options.messages else {}
     asyncio.run({"raw": raw, "frames": frames, "coalesced": coalesced}[options.kind](options))
 
 

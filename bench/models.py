@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
-from statewise_models.config import Feature, NetworkConfig, Target
+from statewise_models.config import Cell, Feature, NetworkConfig, Target
 from statewise_models.export import export
 from statewise_models.network import Network
 
 FEATURES = {"lstm-256": 64, "lstm-1024": 256, "gru-256": 64, "elman-256": 64}
 """Each model's input features; its name tells cell and hidden units."""
+CELLS: dict[str, Cell] = {"lstm": "lstm", "gru": "gru", "elman": "elman"}
 
 
 def fill(root: Path) -> Path:
@@ -21,6 +22,6 @@ def fill(root: Path) -> Path:
         if not (root / name).exists():
             cell, hidden = name.split("-")
             features = tuple(Feature(f"f{number}") for number in range(count))
-            config = NetworkConfig("forecast", cell, int(hidden), features=features, targets=(Target("y", 0.0, 1.0),))
+            config = NetworkConfig("forecast", CELLS[cell], int(hidden), features=features, targets=(Target("y", 0.0, 1.0),))
             export(Network(config).eval(), repository=root, model=name)
     return root

@@ -28,11 +28,11 @@ NAMES = {"statewise": "Statewise", "echo": "bare echo", "triton": "Triton, Pytho
 
 def machine() -> dict[str, str]:
     """Returns where and of what this run is."""
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return {
         "commit": commit,
-        "cpu": cpu or platform.processor(),
+        "cpu": names[0] if names else platform.processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,

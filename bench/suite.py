@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from bench import ceilings, messages
@@ -10,11 +9,24 @@ from bench.models import FEATURES, fill
 from bench.peer.triton import Triton
 from bench.processes import Server, echo, statewise
 from bench.results import Results
-from bench.workloads import CHUNKS, COALESCED, CONNECTIONS, FRAMES, SINGLES, Workload, run, words
+from bench.workloads import (
+    CHUNKS,
+    COALESCED,
+    CONNECTIONS,
+    FRAME,
+    FRAMES,
+    MANY,
+    ONE,
+    SINGLES,
+    SIXTEEN,
+    SIXTY_FOUR,
+    Say,
+    Workload,
+    run,
+    words,
+)
 
 BATCHES = {"lstm-256": (1, 16, 64, 256), "lstm-1024": (1, 64, 256), "gru-256": (256,), "elman-256": (256,)}
-ONE, SIXTEEN, SIXTY_FOUR, MANY = SINGLES
-FRAME = FRAMES[1]
 WORKLOADS = {
     "lstm-256": (*SINGLES, CONNECTIONS, CHUNKS, *FRAMES, COALESCED),
     "lstm-1024": (ONE, SIXTY_FOUR, FRAME, COALESCED),
@@ -23,7 +35,6 @@ WORKLOADS = {
 }
 ECHOED = (ONE, SIXTEEN, SIXTY_FOUR, MANY)
 PEERED = {"lstm-256": (ONE, SIXTY_FOUR, MANY, CONNECTIONS), "lstm-1024": (ONE, SIXTY_FOUR, MANY)}
-Say = Callable[[str], None]
 
 
 class Suite:
@@ -81,7 +92,7 @@ class Suite:
 
     def _ceilings(self, model: str, batch: int) -> None:
         file = self._repository / model / "1" / "model.onnx"
-        for name, ceiling in zip(("plain", "pooled"), ceilings.measure(file, batch, self._seconds), strict=True):
+        for name, ceiling in ceilings.measure(file, batch, self._seconds).items():
             self._results.ceilings.setdefault((name, model, batch), []).append(ceiling)
 
     def _triton(self) -> None:

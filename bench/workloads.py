@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.processes import Load, Server
 from bench.results import Row
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,11 @@ class Workload:
 
 
 SINGLES = [Workload(f"{n} streams" if n > 1 else "1 stream", "raw", n) for n in (1, 16, 64, 256)]
+ONE, SIXTEEN, SIXTY_FOUR, MANY = SINGLES
 CONNECTIONS = Workload("64 connections", "raw", 64, own_connections=True)
 CHUNKS = Workload("16 timesteps, 64 streams", "raw", 64, timesteps=16)
 FRAMES = [Workload(f"frames of {n}", "frames", n, loads=2) for n in (64, 256, 1024)]
+FRAME = FRAMES[1]
 COALESCED = Workload("64 sessions, one client", "coalesced", 64)
 
 
@@ -82,6 +86,5 @@ def _fill(server: Server) -> tuple[float, float]:
         return 0.0, 0.0
     with urllib.request.urlopen(server.metrics) as page:
         text = page.read().decode()
-    return tuple(  # type: ignore[return-value]
-        sum(float(value) for value in re.findall(rf"^statewise_batch_steps_{part}{{.*}} (\S+)$", text, re.M)) for part in ("sum", "count")
-    )
+    sums = {part: re.findall(rf"^statewise_batch_steps_{part}{{.*}} (\S+)$", text, re.M) for part in ("sum", "count")}
+    return sum(map(float, sums["sum"])), sum(map(float, sums["count"]))

@@ -48,11 +48,9 @@ class TritonPythonModel:
         feed = {self.inputs: x}
         if self.lengths:
             feed[self.lengths] = np.ones(count, np.int32)
-        for state, pool in zip(self.states, self.pool):
+        for state, pool in zip(self.states, self.pool, strict=True):
             feed[state["input"]] = np.ascontiguousarray(np.moveaxis(pool[rows], 0, state["batch_axis"]))
         y, *states = self.runtime.run(self.outputs, feed)
-        for state, pool, new in zip(self.states, self.pool, states):
+        for state, pool, new in zip(self.states, self.pool, states, strict=True):
             pool[rows] = np.moveaxis(new, state["batch_axis"], 0)
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor("y", np.ascontiguousarray(y[:, number]))]) for number in range(count)
-        ]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", np.ascontiguousarray(y[:, number]))]) for number in range(count)]

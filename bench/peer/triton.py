@@ -92,7 +92,8 @@ class Triton:
         shutil.copy(Path(__file__).with_name("model.py"), folder / "model.py")
         spec = read_spec(onnx.load(self._model))
         parameters = "".join(
-            f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(value)} }} }}\n' for key, value in self._told(spec).items()
+            f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(value)} }} }}\n'
+            for key, value in self._told(spec).items()
         )
         config = CONFIG.format(features=self._features, parameters=parameters)
         (folder.parent / "config.pbtxt").write_text(config)
