@@ -22,14 +22,6 @@ from statewise_models.training.loop import carry, learning_rate
 SETTINGS = TrainingSettings(cell="gru", hidden=6, layers=2, dropout=0.3, epochs=6, window=8, lanes=2, seed=3, accelerator="cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def waves():
     values = (50 + 10 * np.sin(np.arange(160) / 5) + np.random.default_rng(0).normal(0, 1, 160)).astype(np.float32)[:, None]

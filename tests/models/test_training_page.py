@@ -41,7 +41,11 @@ def test_the_tables_name_every_option_with_its_tasks():
 def test_the_page_names_no_option_that_does_not_exist():
     """Nobody types an option from the page and is told that there is none."""
     commands = typer.main.get_command(app).commands.values()
-    real = {word for command in commands for each in command.params for word in each.opts} | set(offered()) | {"--help", "--bidirectional"}
+    real = (
+        {word for command in commands for each in command.params for word in each.opts}
+        | set(offered())
+        | {"--help", "--bidirectional"}
+    )
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) <= real
 
 
