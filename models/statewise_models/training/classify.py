@@ -178,4 +178,4 @@ def _write(output: Path, trained: Trained) -> None:
     replace_bytes(output / EVALUATION_FILE, (json.dumps(trained.metrics, indent=2) + "\n").encode())
     plot_losses(trained.history, output / "loss.png", "cross-entropy (nats)")
     split = "test" if "test" in trained.metrics else "validation"
-    plot_confusion(trained.metrics[split]["confusion"], trained.metrics["labels"], output / "confusion.png")
+    plot_confusion(trained.metrics[split]["confusion"], trained.metrics["labels"], split, output / "confusion.png")

@@ -204,7 +204,8 @@ def _write(output: Path, trained: Trained, table: Table, cuts: tuple[Cuts, ...],
     plot_losses(trained.history, output / "loss.png", "mean squared error (scaled)")
     longest = max(range(len(cuts)), key=lambda number: cuts[number].length)
     series, part = table.series[longest], cuts[longest]
-    begin = part.validation_end if part.validation_end < part.length else part.train_end
-    shown = slice(begin, min(begin + SHOWN, part.length))
+    split, whole = ("test", part.test) if part.validation_end < part.length else ("validation", part.validation)
+    shown = slice(whole.start, min(whole.start + SHOWN, whole.stop))
     stamps = series.stamps if series.stamps is not None else series.time
-    plot_forecast(stamps[shown], series.y[shown], forecasts[longest][shown], table.targets, series.name, output / "forecast.png")
+    truth, forecast = series.y[shown], forecasts[longest][shown]
+    plot_forecast(stamps[shown], truth, forecast, table.targets, series.name, split, output / "forecast.png")
