@@ -74,9 +74,9 @@ def plot_forecast(
     panels[0].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     panels[-1].set_xlabel("time (UTC)" if time.dtype.kind == "M" else "time (timesteps)")
     if time.dtype.kind == "M":
-        locator = AutoDateLocator()
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         panels[-1].xaxis.set_major_locator(locator)
-        panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     _save(figure, path)
 
 

@@ -17,5 +17,7 @@ def slopes(count: int = 40, seed: int = 0) -> Labelled:
         label, length = number % 2, int(random.integers(4, 15))
         time = np.arange(length)
         x = (2 * label - 1) * time / 5 + random.normal(0, 0.1, length)
-        sequences.append(LabelledSequence(f"s{number:03}", x[:, None].astype(np.float32), time.astype(np.int64), label))
+        sequences.append(
+            LabelledSequence(f"s{number:03}", f"s{number:03}", x[:, None].astype(np.float32), time.astype(np.int64), label)
+        )
     return Labelled(("x",), LABELS, tuple(sequences), 0.0)

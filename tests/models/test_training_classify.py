@@ -12,6 +12,7 @@ import torch
 from builders.labelled import LABELS, slopes
 from statewise_models.config import CELLS, Feature, NetworkConfig
 from statewise_models.data.labelled import Labelled
+from statewise_models.data.policy import InvalidData
 from statewise_models.network import Network
 from statewise_models.training import TrainingSettings, train_classify
 from statewise_models.training.classify import Batches, ClassifyLesson
@@ -166,3 +167,15 @@ def test_without_a_test_share_the_validation_is_reported(tmp_path):
     result = train_classify(slopes(), dataclasses.replace(SETTINGS, test=0.0, epochs=1), output=tmp_path)
     assert "test" not in result.metrics
     assert (tmp_path / "confusion.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("test", "kept", "told"), [(0.2, 2, "2 series.*test share of 0"), (0.2, 1, "1 series"), (0.0, 1, "1 series")]
+)
+def test_a_label_too_rare_for_every_part_is_refused_with_its_count(test, kept, told):
+    """The count is that of the file, not of what a first split left of it."""
+    data = slopes()
+    rising = [sequence for sequence in data.sequences if sequence.label == 1]
+    few = dataclasses.replace(data, sequences=tuple(each for each in data.sequences if each not in rising[kept:]))
+    with pytest.raises(InvalidData, match=f"label 'rising' has {told}"):
+        train_classify(few, dataclasses.replace(SETTINGS, test=test, epochs=1))
