@@ -98,6 +98,27 @@ def test_a_run_goes_on_from_its_checkpoint(csv, forecast):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--cell", "gru"], "cell 'lstm', not 'gru'"),
+        (["--window", "9"], "window 8, not 9"),
+        (["--missing", "load=mask"], "missing 'refuse', not {'load': 'mask'}"),
+        (["--input", "wind"], "other data: columns"),
+        (["--output", "elsewhere"], "there is no elsewhere/checkpoint.safetensors"),
+    ],
+)
+def test_resuming_with_other_options_is_refused(csv, forecast, words, told):
+    """One line names what differs, and the checkpoint stands."""
+    forecast()
+    checkpoint = csv.parent / "var" / "training" / "plant" / "checkpoint.safetensors"
+    before = checkpoint.read_bytes()
+    ended = forecast("--resume", *words)
+    assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+    assert told in ended.err
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
         (["--target", "lode"], "lode"),
         (["--cell", "transformer"], "elman, lstm"),
         (["--calendar", "daily"], "--calendar takes whole numbers"),

@@ -23,7 +23,7 @@ from statewise_models.data.policy import InvalidData
 from statewise_models.network import Network
 from statewise_models.training.history import Judgement
 from statewise_models.training.lanes import VOID, Window
-from statewise_models.training.loop import Observer, fit
+from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.scaling import check_missing, features
 from statewise_models.training.settings import TrainingSettings
@@ -93,7 +93,7 @@ class ClassifyLesson:
     def judge(self, network: Network) -> Judgement:
         """Ranks by accuracy, then by loss."""
         losses, right = [], 0
-        for window, values in _walk(network, self.validation):
+        for window, values in walk(network, self.validation):
             losses.append(self.loss(values, window) * len(window.fresh))
             right += int((_last(values, window).argmax(-1) == window.goals[0]).sum())
         count = len(self.validation.data.sequences)
@@ -150,14 +150,6 @@ def _check_labels(data: Labelled, settings: TrainingSettings) -> None:
             raise InvalidData(f"label {label!r} has {count} series; {', '.join(parts)} need one each{remedy}")
 
 
-def _walk(network: Network, batches: Batches) -> Iterator[tuple[Window, Tensor]]:
-    """Yields each batch and the head's values for it."""
-    for window in batches:
-        window = window.to(network.head.weight.device)
-        values, _ = network(window.inputs, network.initial(len(window.fresh)), window.lengths)
-        yield window, values
-
-
 def _last(values: Tensor, window: Window) -> Tensor:
     """Returns the values of each sequence's last timestep, `[lanes, labels]`."""
     assert window.lengths is not None
@@ -168,7 +160,7 @@ def _last(values: Tensor, window: Window) -> Tensor:
 def _evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, Any]:
     labels = len(batches.data.labels)
     confusion = np.zeros((labels, labels), np.int64)
-    for window, values in _walk(network, batches):
+    for window, values in walk(network, batches):
         np.add.at(confusion, (window.goals[0].numpy(), _last(values, window).argmax(-1).numpy()), 1)
     count = int(confusion.sum())
     return {

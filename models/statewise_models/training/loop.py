@@ -156,7 +156,7 @@ def walk(network: Network, windows: Iterable[Window]) -> Iterator[tuple[Window, 
     states: list[Tensor] = []
     for window in windows:
         window = window.to(network.head.weight.device)
-        values, states = network(window.inputs, carry(network, states, window.fresh))
+        values, states = network(window.inputs, carry(network, states, window.fresh), window.lengths)
         yield window, values
 
 
