@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -97,9 +98,33 @@ def test_a_run_goes_on_from_its_checkpoint(csv, forecast):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--cell", "gru"], "cell 'lstm', not 'gru'"),
+        (["--window", "9"], "window 8, not 9"),
+        (["--missing", "load=mask"], "missing 'refuse', not {'load': 'mask'}"),
+        (["--input", "wind"], "other data: columns"),
+        (["--output", "elsewhere"], "there is no elsewhere/checkpoint.safetensors"),
+    ],
+)
+def test_resuming_with_other_options_is_refused(csv, forecast, words, told):
+    """One line names what differs, and the checkpoint stands."""
+    forecast()
+    checkpoint = csv.parent / "var" / "training" / "plant" / "checkpoint.safetensors"
+    before = checkpoint.read_bytes()
+    ended = forecast("--resume", *words)
+    assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+    assert told in ended.err
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
         (["--target", "lode"], "lode"),
         (["--cell", "transformer"], "elman, lstm"),
         (["--calendar", "daily"], "--calendar takes whole numbers"),
+        (["--calendar", "48,48"], "each once, not 48,48"),
+        (["--validation", "0.99"], "validation must be above 0"),
+        (["--validation", "0.99", "--test", "0"], "smaller shares"),
         (["--missing", "wind=guess"], "missing"),
         (["--gaps", "ignore"], "gaps"),
         (["--hidden", "0"], "hidden"),
@@ -177,3 +202,21 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_of_anything(csv):
     assert nothing_is_served(csv.parent)
     left = [path.name for path in (csv.parent / "var").rglob("*") if path.is_file()]
     assert not [name for name in left if name.endswith((".tmp", ".part")) or name.startswith(".incoming")]
+
+
+@pytest.mark.parametrize("trained_before", [False, True])
+def test_ctrl_c_ends_with_one_line_that_says_what_can_be_done(csv, forecast, trained_before):
+    """Status 130 and no traceback; --resume is offered only where there is a checkpoint to go on from."""
+    if trained_before:
+        assert forecast().status == 0
+    pipe = csv.parent / "pipe.csv"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "statewise.cli", "train", "forecast", str(pipe), *FORECAST]
+    with subprocess.Popen(command, cwd=csv.parent, stderr=subprocess.PIPE, text=True) as process:
+        with pipe.open("w"):  # waits until the command reads
+            process.send_signal(signal.SIGINT)
+            told = process.stderr.read()
+        assert process.wait(60) == 130
+    assert told.count("\n") == 1, told
+    assert told.startswith("error: stopped")
+    assert ("--resume" in told) == trained_before

@@ -1,5 +1,7 @@
 """Labelled sequences: one label each, split so that every label is learned and judged."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def made(counts: list[int]) -> Labelled:
     """Returns empty sequences, `counts[label]` of each label."""
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     nothing = np.zeros((0, 1), np.float32), np.zeros(0, np.int64)
-    sequences = tuple(LabelledSequence(f"s{place}", *nothing, label) for place, label in enumerate(labels))
+    sequences = tuple(LabelledSequence(f"s{place}", f"s{place}", *nothing, label) for place, label in enumerate(labels))
     return Labelled(("x",), tuple(f"label {number}" for number in range(len(counts))), sequences, 0.0)
 
 
@@ -90,6 +92,16 @@ def test_every_label_is_in_both_parts_at_about_its_share(counts, share, seed):
     assert training.labels == validation.labels == data.labels
 
 
+def test_pieces_of_one_sequence_stay_on_one_side():
+    """What is validated was not seen in training, not even another piece of a sequence that was cut at its gaps."""
+    whole = made([6, 6])
+    cut = tuple(dataclasses.replace(each, name=f"{each.name}/{part}") for each in whole.sequences for part in (1, 2, 3))
+    training, validation = split_labelled(dataclasses.replace(whole, sequences=cut), 0.5, seed=0)
+    sides = [{sequence.series for sequence in part.sequences} for part in (training, validation)]
+    assert not sides[0] & sides[1]
+    assert [len(part.sequences) for part in (training, validation)] == [18, 18]
+
+
 def test_the_seed_decides_the_split():
     """The same seed gives the same parts, another seed others."""
     names = [[sequence.name for sequence in split_labelled(made([50, 50]), 0.3, seed)[1].sequences] for seed in (1, 1, 2)]
@@ -102,9 +114,15 @@ def test_a_share_of_nothing_keeps_everything_for_training():
     assert (len(training.sequences), len(validation.sequences)) == (4, 0)
 
 
+def test_the_label_is_no_input(tmp_path):
+    """A network that is given the answer learns nothing that it could serve."""
+    with pytest.raises(InvalidData, match="column 'kind' is both label and input"):
+        read_labelled(write(tmp_path, GESTURES), inputs=["ax", "kind"], label="kind", series="id")
+
+
 def test_splits_that_cannot_be_are_refused():
     """One sequence cannot be learned from and judged by; a share must leave something."""
-    with pytest.raises(InvalidData, match="label 'label 1' has 1 sequence; training and validation need one each"):
+    with pytest.raises(InvalidData, match="label 'label 1' has 1 series; training and validation need one each"):
         split_labelled(made([4, 1]), 0.5, seed=0)
     with pytest.raises(InvalidConfig, match=r"the share for validation must be at least 0 and below 1, not 1\.0"):
         split_labelled(made([4, 4]), 1.0, seed=0)

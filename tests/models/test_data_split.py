@@ -41,7 +41,10 @@ def test_a_series_shorter_than_a_window_is_refused_with_both_lengths():
     """The message names the series, what it has, what is left to train on, and what a window takes."""
     with pytest.raises(InvalidData) as caught:
         split_table(table(a=400, b=60), validation=0.25, test=0.25, minimum=48)
-    assert str(caught.value) == "series 'b' is too short: it has 60 timesteps, which leaves 30 for training, and a window takes 48"
+    assert str(caught.value) == (
+        "series 'b' is too short: it has 60 timesteps, which leaves 30 for training, and a window takes 48 "
+        "(a smaller window, or smaller shares for validation and test, would fit)"
+    )
     with pytest.raises(InvalidData, match="series 'b' is too short: it has 60 timesteps, and a window takes 61"):
         split_table(table(b=60), validation=0, test=0, minimum=61)
     with pytest.raises(InvalidData, match="it has 1 timesteps, which leaves 0 for training"):

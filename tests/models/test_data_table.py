@@ -89,6 +89,37 @@ def test_datetimes_are_utc_unless_they_say_otherwise(write):
     assert table.series[0].stamps.astype("datetime64[m]").astype(str).tolist()[-1] == "1970-01-01T00:30"
 
 
+def berlin(begin: str) -> pd.DatetimeIndex:
+    return pd.date_range(begin, periods=72, freq="h", tz="Europe/Berlin")
+
+
+@pytest.mark.parametrize("begin", ["2026-03-28", "2026-10-24"])
+def test_daylight_saving_is_no_gap_where_the_offset_is_told(write, tmp_path, begin):
+    """Hours of Berlin over either change of the clock are successive, as text with offsets and as Parquet with a time zone."""
+    stamps = berlin(begin)
+    text = write("time,load\n" + "".join(f"{stamp.isoformat()},1\n" for stamp in stamps))
+    pd.DataFrame({"time": stamps, "load": 1.0}).to_parquet(tmp_path / "zone.parquet")
+    for path in (text, tmp_path / "zone.parquet"):
+        (series,) = read_table(path, targets=["load"], time="time").series
+        assert np.diff(series.time).tolist() == [1] * 71
+        assert series.time[0] == stamps[0].timestamp() // 3600
+
+
+@pytest.mark.parametrize(
+    ("begin", "fault"),
+    [
+        ("2026-03-28", "timesteps are missing (1 of 3600 s) before: line 28"),
+        ("2026-10-24", "a timestep of 3600 s is given more than once: line 29"),
+    ],
+)
+def test_local_times_without_an_offset_are_refused_where_the_clock_changes(write, begin, fault):
+    """An hour that is not there, or twice, is never guessed; the message says where, and how long a timestep was taken to be."""
+    path = write("time,load\n" + "".join(f"{stamp:%Y-%m-%dT%H:%M},1\n" for stamp in berlin(begin)))
+    with pytest.raises(InvalidData) as caught:
+        read_table(path, targets=["load"], time="time")
+    assert fault in str(caught.value)
+
+
 def test_timesteps_below_a_second_are_counted_exactly(write):
     """A 4 kHz sensor: 250 µs, at a date where seconds in float64 would round."""
     stamps = pd.date_range("2024-05-01", periods=9, freq="250us").strftime("%Y-%m-%dT%H:%M:%S.%f")

@@ -14,20 +14,11 @@ from statewise_models.network import Network
 from statewise_models.training import Diverged, TrainingSettings, train_forecast
 from statewise_models.training.checkpoint import load
 from statewise_models.training.files import check_writable, replace_bytes, replace_file
-from statewise_models.training.forecast import walk
 from statewise_models.training.history import Epoch, Judgement, best
 from statewise_models.training.lanes import Piece, lay
-from statewise_models.training.loop import carry, learning_rate
+from statewise_models.training.loop import carry, learning_rate, walk
 
 SETTINGS = TrainingSettings(cell="gru", hidden=6, layers=2, dropout=0.3, epochs=6, window=8, lanes=2, seed=3, accelerator="cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -253,7 +244,12 @@ def test_checking_a_folder_leaves_nothing(tmp_path):
         ("seed", -1),
         ("accelerator", "tpu"),
         ("dropout", 1.0),
+        ("hidden", 0),
+        ("harmonics", 0),
+        ("embedding", 0),
         ("calendar", (1,)),
+        ("calendar", (48, 48)),
+        ("calendar", (48, 2**63)),
     ],
 )
 def test_settings_refuse_what_makes_no_sense(field, value):

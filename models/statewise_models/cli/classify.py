@@ -60,7 +60,7 @@ def classify(
     statewise train classify vowels.csv --series utterance --label speaker --input c1 --input c2 --input c3 --model speaker
     """
     choices = locals()
-    with plainly():
+    with plainly(choices):
         settings = settings_of(choices)
         policy, place = policy_of(choices), Place.of(choices)
         from statewise_models.data.labelled import read_labelled

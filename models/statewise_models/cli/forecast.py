@@ -75,7 +75,7 @@ def forecast(
     statewise train forecast plant.parquet --target load --input wind --series meter --missing wind=mask --model load
     """
     choices = locals()
-    with plainly():
+    with plainly(choices):
         settings = settings_of(choices)
         policy, place = policy_of(choices), Place.of(choices)
         from statewise_models.data.table import read_table

@@ -60,8 +60,8 @@ class Place:
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Turns what may go wrong into one line and an exit status."""
+def plainly(choices: Mapping[str, Any]) -> Iterator[None]:
+    """Turns what may go wrong with a command's options into one line and an exit status."""
     from statewise_models.data.policy import InvalidData
     from statewise_models.export import ParityError
     from statewise_models.training import Diverged
@@ -75,7 +75,7 @@ def plainly() -> Iterator[None]:
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), TROUBLE)
     except KeyboardInterrupt:
-        _end("stopped; the same command with --resume goes on after the last full epoch", INTERRUPTED)
+        _end(_stopped(choices), INTERRUPTED)
 
 
 def settings_of(choices: Mapping[str, Any]) -> TrainingSettings:
@@ -134,6 +134,15 @@ def finish(trained: Trained, place: Place, promote: bool, scores: Table, streame
         ]
     for name, text in [*lines.items(), *zip(["what next", "", ""], nexts, strict=False)]:
         console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _stopped(choices: Mapping[str, Any]) -> str:
+    """Returns what a person who pressed Ctrl-C can do next."""
+    from statewise_models.training.checkpoint import CHECKPOINT_FILE
+
+    if (Place.of(choices).output / CHECKPOINT_FILE).exists():
+        return "stopped; the same command with --resume goes on after the last full epoch"
+    return "stopped before the first epoch was done: there is nothing to go on from"
 
 
 def _end(message: str, status: int) -> NoReturn:

@@ -52,7 +52,7 @@ def tokens(
     statewise train tokens book.txt --model writer --level bytes --hidden 256 --layers 2 --dropout 0.2
     """
     choices = locals()
-    with plainly():
+    with plainly(choices):
         settings, place = settings_of(choices), Place.of(choices)
         from statewise_models.data.text import Level as DataLevel
         from statewise_models.data.text import read_text
@@ -67,7 +67,7 @@ def tokens(
 def _scores(metrics: dict[str, Any], token: str) -> Table:
     """Returns the bits a token beside those of the tokens' frequencies."""
     table = Table("split", title="Next token")
-    for heading in (f"bits a {token}", f"by frequency alone, bits a {token}", "tokens"):
+    for heading in (f"bits a {token}", "by frequency alone", "tokens"):
         table.add_column(heading, justify="right")
     for split in ("validation", "test"):
         if figures := metrics.get(split):

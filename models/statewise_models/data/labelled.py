@@ -23,12 +23,14 @@ class LabelledSequence:
 
     Attributes:
         name: the series' id; `NAME/2`, … for the pieces of a series split at its gaps.
+        series: the series' id, the same for all its pieces.
         x: float32 `[timesteps, inputs]`, raw; NaN only in columns that mask it.
         time: int64 `[timesteps]`, each one more than the last.
         label: the place of its label in `Labelled.labels`.
     """
 
     name: str
+    series: str
     x: NDArray[np.float32]
     time: NDArray[np.int64]
     label: int
@@ -61,43 +63,49 @@ def read_labelled(
         label: the column with the label, the same in all rows of a series.
 
     Raises:
-        InvalidData: as `read_table`; also a series with two labels, or a file with one.
+        InvalidData: as `read_table`; also a series with two labels, a file with one, or the label among the inputs.
         InvalidConfig: `policy` does not fit the columns.
     """
     columns = distinct("input", inputs)
+    if label in columns:
+        raise InvalidData(f"column {label!r} is both label and input: the network would see what it is to say")
     source = open_source(path, list(dict.fromkeys([*columns, label, series, *([time] if time else [])])))
     label_of, labels = _labels(source, label, series)
     pieces, step_seconds = read_pieces(source, columns=columns, inputs=columns, series=series, time=time, policy=policy)
     sequences = tuple(
-        LabelledSequence(piece.name, piece.records.values.astype(np.float32), piece.records.time, label_of[piece.series])
+        LabelledSequence(
+            piece.name, piece.series, piece.records.values.astype(np.float32), piece.records.time, label_of[piece.series]
+        )
         for piece in pieces
     )
     return Labelled(tuple(columns), labels, sequences, step_seconds)
 
 
 def split_labelled(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
-    """Splits at random into training and validation; every label gives about `share` of its sequences, at least one and not all.
+    """Splits at random into training and validation; every label gives about `share` of its series, at least one and not all.
+
+    Pieces of one series stay together: what is validated was not seen in training, not even another part of it.
 
     Args:
-        share: of the sequences for validation, at least 0 and below 1; 0 gives an empty validation.
+        share: of the series for validation, at least 0 and below 1; 0 gives an empty validation.
         seed: the same seed gives the same split.
 
     Raises:
-        InvalidData: a label with a single sequence cannot be in both.
+        InvalidData: a label with a single series cannot be in both.
         InvalidConfig: `share` out of range.
     """
     if not 0.0 <= share < 1.0:
         raise InvalidConfig(f"the share for validation must be at least 0 and below 1, not {share}")
     random = np.random.default_rng(seed)
-    chosen: set[int] = set()
+    chosen: set[str] = set()
     for number, label in enumerate(data.labels if share else ()):
-        places = [place for place, sequence in enumerate(data.sequences) if sequence.label == number]
-        if len(places) < 2:
-            raise InvalidData(f"label {label!r} has {len(places)} sequence; training and validation need one each")
-        count = min(max(round(len(places) * share), 1), len(places) - 1)
-        chosen.update(random.choice(places, count, replace=False).tolist())
-    training = tuple(sequence for place, sequence in enumerate(data.sequences) if place not in chosen)
-    validation = tuple(sequence for place, sequence in enumerate(data.sequences) if place in chosen)
+        names = list(dict.fromkeys(sequence.series for sequence in data.sequences if sequence.label == number))
+        if len(names) < 2:
+            raise InvalidData(f"label {label!r} has {len(names)} series; training and validation need one each")
+        count = min(max(round(len(names) * share), 1), len(names) - 1)
+        chosen.update(names[place] for place in random.choice(len(names), count, replace=False))
+    training = tuple(sequence for sequence in data.sequences if sequence.series not in chosen)
+    validation = tuple(sequence for sequence in data.sequences if sequence.series in chosen)
     return replace(data, sequences=training), replace(data, sequences=validation)
 
 

@@ -81,7 +81,7 @@ def read_pieces(
     times = read_times(source, time, numbers) if time else row_indices(numbers)
     records = Records(np.arange(len(source)), numbers, times.time, times.stamps, values)
     records = _ordered(records, source, policy)
-    records = _merged(records, source, policy)
+    records = _merged(records, source, policy, times)
     records = _closed(records, source, policy, times)
     return list(_pieces(records, names)), times.step_seconds
 
@@ -114,14 +114,15 @@ def _ordered(records: Records, source: Source, policy: Policy) -> Records:
     return records.take(np.lexsort((records.time, records.series)))
 
 
-def _merged(records: Records, source: Source, policy: Policy) -> Records:
+def _merged(records: Records, source: Source, policy: Policy, times: Times) -> Records:
     """Leaves one record a timestep."""
     again = records.advance() == 0
     if not again.any():
         return records
     if policy.duplicates == "refuse":
         rows = np.sort(records.row[1:][again])
-        raise source.invalid("a timestep is given more than once", rows, "duplicates: first, last or mean would choose")
+        length = f" of {times.step_seconds:g} s" if times.step_seconds else ""
+        raise source.invalid(f"a timestep{length} is given more than once", rows, "duplicates: first, last or mean would choose")
     if policy.duplicates == "last":
         return records.take(np.append(~again, True))
     starts = np.flatnonzero(np.insert(~again, 0, True))

@@ -55,11 +55,11 @@ def split_table(table: Table, validation: float = 0.125, test: float = 0.25, min
         InvalidData: a series is too short.
         InvalidConfig: shares or minimum out of range.
     """
-    return tuple(cut(series.name, len(series), validation, test, minimum) for series in table.series)
+    return tuple(cut(f"series {series.name!r}", len(series), validation, test, minimum) for series in table.series)
 
 
-def cut(name: str, length: int, validation: float, test: float, minimum: int) -> Cuts:
-    """Cuts one series (or text) of `length` timesteps, called `name` in errors; as `split_table`."""
+def cut(what: str, length: int, validation: float, test: float, minimum: int) -> Cuts:
+    """Cuts one series or text of `length` timesteps, called `what` in errors; as `split_table`."""
     if validation < 0 or test < 0 or not validation + test < 1:
         raise InvalidConfig(f"validation and test must be at least 0 and together below 1, not {validation} and {test}")
     if minimum < 1:
@@ -68,5 +68,6 @@ def cut(name: str, length: int, validation: float, test: float, minimum: int) ->
     train_end = min(round(length * (1 - test - validation)), validation_end - bool(validation))
     if train_end < minimum:
         left = f", which leaves {max(train_end, 0)} for training" if train_end < length else ""
-        raise InvalidData(f"series {name!r} is too short: it has {length} timesteps{left}, and a window takes {minimum}")
+        remedy = "a smaller window" + (", or smaller shares for validation and test, would fit" if left else " would fit")
+        raise InvalidData(f"{what} is too short: it has {length} timesteps{left}, and a window takes {minimum} ({remedy})")
     return Cuts(train_end, validation_end, length)

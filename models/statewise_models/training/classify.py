@@ -6,7 +6,6 @@ accuracy at the last timestep and confusion matrix → files.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +21,13 @@ from statewise_models.config import NetworkConfig
 from statewise_models.data.labelled import Labelled, split_labelled
 from statewise_models.data.policy import InvalidData
 from statewise_models.network import Network
-from statewise_models.training.files import replace_bytes
 from statewise_models.training.history import Judgement
 from statewise_models.training.lanes import VOID, Window
-from statewise_models.training.loop import Observer, fit
+from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.scaling import check_missing, features
 from statewise_models.training.settings import TrainingSettings
 from statewise_models.training.trained import Trained
-
-EVALUATION_FILE = "evaluation.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +93,7 @@ class ClassifyLesson:
     def judge(self, network: Network) -> Judgement:
         """Ranks by accuracy, then by loss."""
         losses, right = [], 0
-        for window, values in _walk(network, self.validation):
+        for window, values in walk(network, self.validation):
             losses.append(self.loss(values, window) * len(window.fresh))
             right += int((_last(values, window).argmax(-1) == window.goals[0]).sum())
         count = len(self.validation.data.sequences)
@@ -119,6 +115,7 @@ def train_classify(
     the training part), `count`, and `confusion`, counts `[true label][predicted label]`; `metrics["labels"]` names them.
     """
     check_missing(data.inputs, [sequence.x for sequence in data.sequences], settings)
+    _check_labels(data, settings)
     rest, test = split_labelled(data, settings.test, settings.seed)
     training, validation = split_labelled(rest, settings.validation / (1 - settings.test), settings.seed)
     config = configure(training, settings)
@@ -143,12 +140,14 @@ def configure(training: Labelled, settings: TrainingSettings) -> NetworkConfig:
     return settings.network("classify", training.step_seconds, features=columns, labels=training.labels)
 
 
-def _walk(network: Network, batches: Batches) -> Iterator[tuple[Window, Tensor]]:
-    """Yields each batch and the head's values for it."""
-    for window in batches:
-        window = window.to(network.head.weight.device)
-        values, _ = network(window.inputs, network.initial(len(window.fresh)), window.lengths)
-        yield window, values
+def _check_labels(data: Labelled, settings: TrainingSettings) -> None:
+    """Raises `InvalidData` where a label has too few series to be in every part."""
+    parts = ["training", "validation", *(["test"] if settings.test else [])]
+    for number, label in enumerate(data.labels):
+        count = len({sequence.series for sequence in data.sequences if sequence.label == number})
+        if count < len(parts):
+            remedy = " (with a test share of 0, two would do)" if count == 2 else ""
+            raise InvalidData(f"label {label!r} has {count} series; {', '.join(parts)} need one each{remedy}")
 
 
 def _last(values: Tensor, window: Window) -> Tensor:
@@ -161,7 +160,7 @@ def _last(values: Tensor, window: Window) -> Tensor:
 def _evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, Any]:
     labels = len(batches.data.labels)
     confusion = np.zeros((labels, labels), np.int64)
-    for window, values in _walk(network, batches):
+    for window, values in walk(network, batches):
         np.add.at(confusion, (window.goals[0].numpy(), _last(values, window).argmax(-1).numpy()), 1)
     count = int(confusion.sum())
     return {
@@ -175,7 +174,7 @@ def _evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, An
 def _write(output: Path, trained: Trained) -> None:
     from statewise_models.plots import plot_confusion, plot_losses
 
-    replace_bytes(output / EVALUATION_FILE, (json.dumps(trained.metrics, indent=2) + "\n").encode())
+    trained.write_evaluation(output)
     plot_losses(trained.history, output / "loss.png", "cross-entropy (nats)")
     split = "test" if "test" in trained.metrics else "validation"
-    plot_confusion(trained.metrics[split]["confusion"], trained.metrics["labels"], output / "confusion.png")
+    plot_confusion(trained.metrics[split]["confusion"], trained.metrics["labels"], split, output / "confusion.png")

@@ -6,7 +6,6 @@ one-step-ahead forecasts in the columns' own units → scores beside persistence
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +17,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from statewise_models.config import NetworkConfig, Target
+from statewise_models.data.policy import InvalidData
 from statewise_models.data.split import Cuts, split_table
 from statewise_models.data.table import Series, Table
 from statewise_models.network import Network
-from statewise_models.training.files import replace_bytes
 from statewise_models.training.history import Judgement
 from statewise_models.training.lanes import Lanes, Piece, Window, cut, lay
-from statewise_models.training.loop import Observer, carry, fit
+from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.scaling import check_missing, features, moments
 from statewise_models.training.scores import naive, score
 from statewise_models.training.settings import TrainingSettings
 from statewise_models.training.trained import Trained
 
-EVALUATION_FILE = "evaluation.json"
 WARM_UP = 1024  # timesteps that a session has seen before its forecasts are judged
+JUDGED_LANES = 64  # series judged side by side: more would only need more memory
+SHORTEST = 2  # timesteps to learn from: one to read, one to predict
 SHOWN = 336  # timesteps of the plot
 
 Floats = NDArray[np.float32]
@@ -92,7 +92,7 @@ def train_forecast(
         OSError: `output` cannot be written.
     """
     check_missing(table.inputs, [series.x for series in table.series], settings)
-    cuts = split_table(table, settings.validation, settings.test, minimum=settings.window)
+    cuts = split_table(table, settings.validation, settings.test, minimum=max(settings.window, SHORTEST))
     config = configure(table, cuts, settings)
     lesson = _lesson(config, table, cuts, settings)
     with Bar.unless(observer, f"forecast {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
@@ -125,7 +125,7 @@ def forecast_table(network: Network, table: Table, cuts: tuple[Cuts, ...]) -> li
     """
     spans = [(max(0, part.train_end - 1 - WARM_UP), part.length - 1) for part in cuts]
     pieces = [_piece(network.config, series).part(*span) for series, span in zip(table.series, spans, strict=True)]
-    lanes = lay(pieces, len(pieces), WARM_UP)
+    lanes = _judged(pieces)
     with torch.no_grad():
         raw = torch.cat([network.raw(values, window.inputs).cpu() for window, values in walk(network, lanes)])
     forecasts = []
@@ -137,15 +137,6 @@ def forecast_table(network: Network, table: Table, cuts: tuple[Cuts, ...]) -> li
     return forecasts
 
 
-def walk(network: Network, lanes: Lanes) -> Iterable[tuple[Window, Tensor]]:
-    """Yields each window and the head's values for it, the states carried, as a session would."""
-    states: list[Tensor] = []
-    for window in lanes:
-        window = window.to(network.head.weight.device)
-        values, states = network(window.inputs, carry(network, states, window.fresh))
-        yield window, values
-
-
 def _lesson(config: NetworkConfig, table: Table, cuts: tuple[Cuts, ...], settings: TrainingSettings) -> ForecastLesson:
     whole = [_piece(config, series) for series in table.series]
     training = [piece.part(0, part.train_end - 1) for piece, part in zip(whole, cuts, strict=True)]
@@ -155,8 +146,15 @@ def _lesson(config: NetworkConfig, table: Table, cuts: tuple[Cuts, ...], setting
         goals = piece.goals.copy()
         goals[: part.train_end - 1] = np.nan
         judged.append(Piece(piece.inputs, goals).part(begin, part.validation_end - 1))
+    if all(np.isnan(piece.goals).all() for piece in judged):
+        raise InvalidData("the validation part has no value of any target, so no epoch could be chosen by it")
     window, lanes = settings.window, settings.lanes
-    return ForecastLesson(lay(cut(training, lanes, window), lanes, window), lay(judged, len(judged), WARM_UP))
+    return ForecastLesson(lay(cut(training, lanes, window), lanes, window), _judged(judged))
+
+
+def _judged(pieces: list[Piece]) -> Lanes:
+    """Lays whole pieces to walk through without learning, in windows no longer than the longest."""
+    return lay(pieces, JUDGED_LANES, min(WARM_UP, max(map(len, pieces))))
 
 
 def _piece(config: NetworkConfig, series: Series) -> Piece:
@@ -200,11 +198,12 @@ def _evaluate(table: Table, cuts: tuple[Cuts, ...], forecasts: list[Floats], per
 def _write(output: Path, trained: Trained, table: Table, cuts: tuple[Cuts, ...], forecasts: list[Floats]) -> None:
     from statewise_models.plots import plot_forecast, plot_losses
 
-    replace_bytes(output / EVALUATION_FILE, (json.dumps(trained.metrics, indent=2) + "\n").encode())
+    trained.write_evaluation(output)
     plot_losses(trained.history, output / "loss.png", "mean squared error (scaled)")
     longest = max(range(len(cuts)), key=lambda number: cuts[number].length)
     series, part = table.series[longest], cuts[longest]
-    begin = part.validation_end if part.validation_end < part.length else part.train_end
-    shown = slice(begin, min(begin + SHOWN, part.length))
+    split, whole = ("test", part.test) if part.validation_end < part.length else ("validation", part.validation)
+    shown = slice(whole.start, min(whole.start + SHOWN, whole.stop))
     stamps = series.stamps if series.stamps is not None else series.time
-    plot_forecast(stamps[shown], series.y[shown], forecasts[longest][shown], table.targets, series.name, output / "forecast.png")
+    truth, forecast = series.y[shown], forecasts[longest][shown]
+    plot_forecast(stamps[shown], truth, forecast, table.targets, series.name, split, output / "forecast.png")

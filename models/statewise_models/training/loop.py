@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -149,6 +149,15 @@ def carry(network: Network, states: Sequence[Tensor], fresh: Tensor) -> list[Ten
     if bool(fresh.all()):
         return network.initial(len(fresh))
     return [state.detach().masked_fill(fresh[:, None], 0.0) for state in states]
+
+
+def walk(network: Network, windows: Iterable[Window]) -> Iterator[tuple[Window, Tensor]]:
+    """Yields each window and the head's values for it, the states carried, as a session would."""
+    states: list[Tensor] = []
+    for window in windows:
+        window = window.to(network.head.weight.device)
+        values, states = network(window.inputs, carry(network, states, window.fresh), window.lengths)
+        yield window, values
 
 
 def learning_rate(settings: TrainingSettings, epochs_done: float) -> float:

@@ -45,4 +45,4 @@ def moments(name: str, values: Floats) -> tuple[float, float]:
     if not len(known):
         raise InvalidData(f"column {name!r} has no value in the training split")
     scale = float(known.std())
-    return float(known.mean()), scale if scale > 1e-12 * max(1.0, float(np.abs(known).max())) else 1.0
+    return float(known.mean()), scale if scale > 1e-12 * float(np.abs(known).max()) else 1.0

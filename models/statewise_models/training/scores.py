@@ -34,9 +34,11 @@ def naive(values: Floats, periods: Sequence[int]) -> dict[str, Floats]:
 
     Args:
         values: a column `[timesteps]`; forecasts have the same length, and that of a timestep stands at its own place.
+        periods: in timesteps; of one as long as the values or longer, no forecast is known.
     """
     lags = {"persistence": 1} | {f"naive_{period}": period for period in periods}
-    return {name: np.concatenate([np.full(lag, np.nan), values])[: len(values)] for name, lag in lags.items()}
+    able = {name: min(lag, len(values)) for name, lag in lags.items()}
+    return {name: np.concatenate([np.full(lag, np.nan), values[: len(values) - lag]]) for name, lag in able.items()}
 
 
 def _errors(truth: Floats, forecast: Floats) -> Scores:

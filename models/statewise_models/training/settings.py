@@ -12,6 +12,8 @@ from statewise_models.config import Activation, Cell, Feature, InvalidConfig, Ne
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 
+LONGEST_PERIOD = 2**31  # timesteps: 68 years of seconds
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
@@ -59,14 +61,10 @@ class TrainingSettings:
     accelerator: str = "auto"
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "patience", "window", "lanes"):
-            if getattr(self, field) < 1:
-                raise InvalidConfig(f"{field} must be at least 1, not {getattr(self, field)}")
-        for field in ("learning_rate", "clip"):
-            if not 0.0 < getattr(self, field) < float("inf"):
-                raise InvalidConfig(f"{field} must be above 0, not {getattr(self, field)}")
-        if not 0.0 <= self.weight_decay < 1.0:
-            raise InvalidConfig(f"weight_decay must be at least 0 and below 1, not {self.weight_decay}")
+        self._check_numbers()
+        if len(set(self.calendar)) < len(self.calendar) or not all(2 <= period <= LONGEST_PERIOD for period in self.calendar):
+            named = ",".join(map(str, self.calendar))
+            raise InvalidConfig(f"calendar takes periods of 2 to {LONGEST_PERIOD:,} timesteps, each once, not {named}")
         if not 0.0 < self.validation < 1.0 or not 0.0 <= self.test < 1.0 - self.validation:
             raise InvalidConfig(
                 f"validation must be above 0, test at least 0, and both together below 1, not {self.validation} and {self.test}"
@@ -77,6 +75,16 @@ class TrainingSettings:
             raise InvalidConfig(f"accelerator must be one of {', '.join(get_args(Accelerator))}, not {self.accelerator!r}")
         # The network's own checks, on columns made up for it: a wrong cell is refused before any data is read.
         self.network("classify", 0.0, features=(Feature("x"),), labels=("a", "b"))
+
+    def _check_numbers(self) -> None:
+        for field in ("hidden", "layers", "harmonics", "embedding", "epochs", "patience", "window", "lanes"):
+            if getattr(self, field) < 1:
+                raise InvalidConfig(f"{field} must be at least 1, not {getattr(self, field)}")
+        for field in ("learning_rate", "clip"):
+            if not 0.0 < getattr(self, field) < float("inf"):
+                raise InvalidConfig(f"{field} must be above 0, not {getattr(self, field)}")
+        if not 0.0 <= self.weight_decay < 1.0:
+            raise InvalidConfig(f"weight_decay must be at least 0 and below 1, not {self.weight_decay}")
 
     def network(
         self,

@@ -6,7 +6,6 @@ frequencies, and a sampled text → files.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,18 +21,16 @@ from torch.nn.functional import cross_entropy
 from statewise_models.config import NetworkConfig
 from statewise_models.data.split import Cuts
 from statewise_models.data.split import cut as cut_by_time
-from statewise_models.data.text import Text
+from statewise_models.data.text import FEWEST_TOKENS, Text
 from statewise_models.network import Network
 from statewise_models.training.files import replace_bytes
-from statewise_models.training.forecast import walk
 from statewise_models.training.history import Judgement
 from statewise_models.training.lanes import VOID, Lanes, Piece, Window, cut, lay
-from statewise_models.training.loop import Observer, fit
+from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.settings import TrainingSettings
 from statewise_models.training.trained import Trained
 
-EVALUATION_FILE = "evaluation.json"
 SAMPLE_FILE = "sample.txt"
 SAMPLE_TOKENS = 600
 PROMPT_TOKENS = 40
@@ -79,7 +76,9 @@ def train_tokens(
     `metrics[split]` holds `bits_per_token` (a character or a byte), `frequency_bits` (of a code that knows only how frequent each
     token is in the training part) and `count`; `metrics["sample"]` is a text that the network made.
     """
-    cuts = cut_by_time("text", len(text.tokens), settings.validation, settings.test, minimum=settings.window + 1)
+    cuts = cut_by_time(
+        "the text", len(text.tokens), settings.validation, settings.test, minimum=max(settings.window, FEWEST_TOKENS)
+    )
     config = NetworkConfig("tokens", **settings.layout, vocabulary=text.vocabulary, embedding_size=settings.embedding)
     parts = {"training": cuts.train, "validation": cuts.validation} | ({"test": cuts.test} if settings.test else {})
     lanes = {name: _lanes(text.tokens, part, settings) for name, part in parts.items()}
@@ -142,6 +141,6 @@ def _evaluate(network: Network, lanes: Lanes, text: Text, cuts: Cuts, part: slic
 def _write(output: Path, trained: Trained) -> None:
     from statewise_models.plots import plot_losses
 
-    replace_bytes(output / EVALUATION_FILE, (json.dumps(trained.metrics, indent=2) + "\n").encode())
+    trained.write_evaluation(output)
     plot_losses(trained.history, output / "loss.png", "cross-entropy (nats a token)")
     replace_bytes(output / SAMPLE_FILE, trained.metrics["sample"].encode())

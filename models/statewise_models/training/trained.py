@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from statewise_models.network import Network
+from statewise_models.training.files import replace_bytes
 from statewise_models.training.history import Epoch
+
+EVALUATION_FILE = "evaluation.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,3 +34,7 @@ class Trained:
     def parameters(self) -> int:
         """How many numbers were learned."""
         return sum(weight.numel() for weight in self.network.parameters())
+
+    def write_evaluation(self, output: Path) -> None:
+        """Writes the metrics into the folder `output`; raises `OSError`."""
+        replace_bytes(output / EVALUATION_FILE, (json.dumps(self.metrics, indent=2) + "\n").encode())
