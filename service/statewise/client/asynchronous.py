@@ -213,8 +213,11 @@ class AsyncSession:
         except BaseException:
             self._room.release()
             raise
-        answer.add_done_callback(lambda _: self._room.release())
+        answer.add_done_callback(self._leave_room)
         return asked, asyncio.shield(answer)
+
+    def _leave_room(self, _: Answer) -> None:
+        self._room.release()
 
     async def _send_each(
         self, timesteps: Timesteps, sent: asyncio.Queue[tuple[Asked, Answer] | None], room: asyncio.Semaphore

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -97,6 +97,8 @@ class Exchange:
     def __init__(self, opened: sequence_pb2.OpenSessionResponse) -> None:
         self.session_id = opened.session_id
         self.model = read_model(opened.model)
+        self._inputs = {tensor.name: (tensor, np.dtype(tensor.dtype)) for tensor in self.model.inputs}
+        self._first = self.model.inputs[0].name
         self.handle = opened.handle
         self.retained_replies = opened.retained_replies
         self.server_instance = opened.server_instance
@@ -136,26 +138,31 @@ class Exchange:
         self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], leading: tuple[int, ...]
     ) -> tuple[dict[str, Array], bool]:
         arrays = self._arrays(x, extra, leading)
-        singles = {name: array.ndim == len(leading) + len(self._tensor(name).shape) for name, array in arrays.items()}
+        singles = {name: array.ndim == len(leading) + len(self._inputs[name][0].shape) for name, array in arrays.items()}
         if len(set(singles.values())) > 1:
             told = ", ".join(f"{name} {'one timestep' if single else 'several'}" for name, single in singles.items())
             raise error(Reason.BAD_FIELD, f"inputs: all must bring one timestep or all several ({told})", field="inputs")
-        single = all(singles.values())
-        return {name: np.expand_dims(array, len(leading)) if single else array for name, array in arrays.items()}, single
+        if not all(singles.values()):
+            return arrays, False
+        here = (slice(None),) * len(leading) + (None,)
+        return {name: array[here] for name, array in arrays.items()}, True
 
     def _arrays(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], leading: tuple[int, ...]) -> dict[str, Array]:
         given = dict(extra)
         if x is not None:
-            first = self.model.inputs[0].name
-            if first in given:
-                raise error(Reason.BAD_FIELD, f"{first}: given twice", field=first)
-            given[first] = x
-        return {name: _cast(self._tensor(name), value, leading) for name, value in given.items()}
+            if self._first in given:
+                raise error(Reason.BAD_FIELD, f"{self._first}: given twice", field=self._first)
+            given[self._first] = x
+        return {name: self._cast(name, value, leading) for name, value in given.items()}
 
-    def _tensor(self, name: str) -> TensorSpec:
-        for tensor in self.model.inputs:
-            if tensor.name == name:
-                return tensor
+    def _cast(self, name: str, value: ArrayLike, leading: tuple[int, ...]) -> Array:
+        """Returns a copy of a value in its input's dtype."""
+        tensor, dtype = self._inputs.get(name) or self._unknown(name)
+        if isinstance(value, np.ndarray) and value.dtype == dtype and value.shape == leading + tensor.shape:  # nearly always
+            return value.copy()
+        return _cast(tensor, value, leading)
+
+    def _unknown(self, name: str) -> NoReturn:
         names = ", ".join(tensor.name for tensor in self.model.inputs)
         raise error(Reason.BAD_FIELD, f"{name}: not an input of {self.model.name!r}, which takes {names}", field=name)
 
