@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import onnx
 import onnxruntime
+import structlog
 from numpy.typing import NDArray
 
 from statewise.graph import FINITE, SOURCE, TARGET, Pool, pooled, pools, row_name, rows_reader, rows_writer
@@ -20,6 +22,7 @@ from statewise.spec import ModelSpec, StateSpec
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
 KEPT_BINDINGS = 64
+log = structlog.get_logger()
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
 
 
@@ -69,11 +72,29 @@ class Engine(Protocol):
 
 
 def choose_provider(wanted: str) -> Provider:
-    """Returns the execution provider for `auto`, `cpu` or `cuda`; raises `EngineError` where CUDA is asked for and absent."""
+    """Returns the execution provider for `auto`, `cpu` or `cuda`; raises `EngineError` where CUDA is asked for and absent.
+
+    `auto` is CUDA where there is a GPU that ONNX Runtime can use. What ONNX Runtime lists is what it was built for, so that is tried.
+    """
     cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if wanted == "cuda" and not cuda:
         raise EngineError("provider cuda: this ONNX Runtime has no CUDA (pip install 'statewise[cuda]')")
-    return "CUDAExecutionProvider" if wanted == "cuda" else "CPUExecutionProvider"
+    if wanted == "cpu" or not cuda or (wanted == "auto" and not _finds_cuda()):
+        return "CPUExecutionProvider"
+    return "CUDAExecutionProvider"
+
+
+def _finds_cuda() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")  # NVIDIA's driver; without it ONNX Runtime would try at length, and complain
+    except OSError:
+        return False
+    try:
+        _open(rows_reader([StateSpec("h", "h", "float32", (1,))]).SerializeToString(), "CUDAExecutionProvider", 1)
+    except EngineError as problem:
+        log.warning("a GPU is there and cannot be used; running on CPU", why=str(problem), install="statewise[cuda]")
+        return False
+    return True
 
 
 class StatePool:
