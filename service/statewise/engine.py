@@ -90,7 +90,7 @@ def _finds_cuda() -> bool:
     except OSError:
         return False
     try:
-        _open(rows_reader([StateSpec("h", "h", "float32", (1,))]).SerializeToString(), "CUDAExecutionProvider", 1)
+        _open(rows_reader([StateSpec("state", "next", "float32", (1,))]).SerializeToString(), "CUDAExecutionProvider", 1)
     except EngineError as problem:
         log.warning("a GPU is there and cannot be used; running on CPU", why=str(problem), install="statewise[cuda]")
         return False
