@@ -74,7 +74,7 @@ class Engine(Protocol):
 def choose_provider(wanted: str) -> Provider:
     """Returns the execution provider for `auto`, `cpu` or `cuda`; raises `EngineError` where CUDA is asked for and absent.
 
-    `auto` is CUDA where there is a GPU that ONNX Runtime can use. What ONNX Runtime lists is what it was built for, so that is tried.
+    `auto` is CUDA where there is a GPU that ONNX Runtime can use: what it lists is what it was built for, so a graph is tried.
     """
     cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if wanted == "cuda" and not cuda:
