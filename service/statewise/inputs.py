@@ -85,7 +85,7 @@ def _check_constant(state: StateSpec, array: Array) -> None:
         raise _bad(state.input, f"takes shape {list(state.shape)}, not {list(array.shape)}")
     if state.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise _bad(state.input, f"takes finite numbers, not {array.tolist()}")
-    if state.positive and not (array > 0).all():
+    if state.positive and not np.greater(array, 0).all():
         raise _bad(state.input, f"takes numbers above 0, not {array.tolist()}")
 
 

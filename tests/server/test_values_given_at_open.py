@@ -33,9 +33,9 @@ async def stub(served):
         yield sequence_pb2_grpc.SequenceServiceStub(channel)
 
 
-def request(constants, **fields):
+def request(constants, model="given", **fields):
     tensors = [encode(name, np.asarray(value)) for name, value in constants.items()]
-    return sequence_pb2.OpenSessionRequest(model="given", constants=tensors, **fields)
+    return sequence_pb2.OpenSessionRequest(model=model, constants=tensors, **fields)
 
 
 async def test_each_session_has_its_own(served: Serving) -> None:
@@ -101,9 +101,7 @@ def test_the_blocking_client_gives_them_too() -> None:
 async def test_what_does_not_fit_is_refused_by_name(served: Serving, stub, model, constants, field, told) -> None:
     """BAD_FIELD names the value and what it takes; nothing is opened, and no row is lost."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        asked = request(constants)
-        asked.model = model
-        await stub.OpenSession(asked)
+        await stub.OpenSession(request(constants, model))
     problem = from_rpc(refused.value, served.address)
     assert (problem.reason, problem.metadata["field"]) == (Reason.BAD_FIELD, field)
     with pytest.raises(InvalidInput, match=f"{field}: {told}"):
