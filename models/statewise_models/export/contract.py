@@ -20,7 +20,7 @@ def contract(network: Network, about: dict[str, Any]) -> ModelSpec:
     return ModelSpec(
         inputs=_inputs(config),
         outputs=(_output(config),),
-        states=tuple(StateSpec(name, f"{name}_next", "float32", (config.hidden_size,)) for name in config.state_names),
+        states=tuple(StateSpec(name, f"{name}_next", "float32", (size,)) for name, size in config.state_sizes.items()),
         lengths=LENGTHS,
         task=config.task,
         calendar=config.calendar,

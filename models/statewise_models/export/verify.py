@@ -57,7 +57,7 @@ def runtime_conversation(
 ) -> list[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]:
     """Returns ONNX Runtime's outputs and new states to each chunk, the state carried from one to the next."""
     answers = []
-    states = [np.zeros((len(chunks[0].lengths), config.hidden_size), np.float32) for _ in config.state_names]
+    states = [np.zeros((len(chunks[0].lengths), size), np.float32) for size in config.state_sizes.values()]
     names = [OUTPUT[config.task], *(f"{name}_next" for name in config.state_names)]
     for chunk in chunks:
         feed = {**chunk.inputs, LENGTHS: chunk.lengths.astype(np.int32), **dict(zip(config.state_names, states, strict=True))}
