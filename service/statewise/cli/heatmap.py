@@ -17,8 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
-from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -47,25 +45,34 @@ STATE_COLOURS = LinearSegmentedColormap.from_list("state", ("#0b3c6f", "#5a94c4"
 MOST_NUMBERED = 16  # units of a layer that still have room for their numbers
 MOST_LINES = 6  # labels or columns that are still told apart as lines
 MOST_CHARACTERS = 130  # of a text that are still readable below the picture
-DAY_SECONDS = 86_400
+HOUR, DAY = 3_600, 86_400  # seconds
+SPANS = (60, 300, 900, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY, 84 * DAY, 364 * DAY)
+"""Seconds between the dates that are written below a picture."""
 
 
 def draw(trace: Trace, path: Path) -> None:
     """Draws a trace to a PNG file."""
     layers, names = _layers(trace)
     tops = [_draw_output, *([_draw_inputs] if _inputs_apart(trace) else [])]
-    width = 3.0 + (8.5 if len(layers) == 1 else 4.8 * len(layers))
-    height = 1.3 + LINES_INCHES * len(tops) + PANEL_INCHES * len(names)
-    figure = Figure(figsize=(width, height), layout="constrained")
     ratios = [LINES_INCHES] * len(tops) + [PANEL_INCHES] * len(names)
-    grid = GridSpec(len(ratios), len(layers), figure=figure, height_ratios=ratios)
+    width = 3.0 + (8.5 if len(layers) == 1 else 4.8 * len(layers))
+    figure = Figure(figsize=(width, 1.3 + sum(ratios)), layout="constrained")
+    panels = figure.subplots(len(ratios), len(layers), sharex=True, squeeze=False, height_ratios=ratios)
     figure.suptitle(f"{trace.title}: what its cells do while it reads {trace.source}".replace("$", r"\$"))
+    for axes in panels.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize="small")
     for column, layer in enumerate(layers):
-        first: Axes | None = None
-        for row, top in enumerate(tops):
-            first = _shared(figure, grid, row, column, first)
-            top(trace, first, last=column == len(layers) - 1)
-        _draw_layer(trace, figure, grid, (len(tops), column), layer, names, first)
+        for axes, top in zip(panels[:, column], tops, strict=False):
+            top(trace, axes, last=column == len(layers) - 1)
+            axes.tick_params(labelleft=column == 0)
+        _draw_layer(trace, list(panels[len(tops) :, column]), layer, names)
+        _label_time(trace, panels[-1, column], most=8 if len(layers) == 1 else 5)
+    for row, name in enumerate(names, len(tops)):
+        panels[row, 0].set_ylabel(NAMES[name].replace(" ", "\n", 1), fontsize="small")
+        bar = figure.colorbar(panels[row, 0].images[0], ax=list(panels[row]), pad=0.01, aspect=12, fraction=0.05)
+        bar.ax.tick_params(labelsize="x-small")
+        bar.outline.set_visible(False)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
 
@@ -76,44 +83,32 @@ def _layers(trace: Trace) -> tuple[list[int], list[str]]:
     return sorted({int(match[2]) for match in found}), list(dict.fromkeys(match[1] for match in found))
 
 
-def _shared(figure: Figure, grid: GridSpec, row: int, column: int, first: Axes | None) -> Axes:
-    axes = figure.add_subplot(grid[row, column], sharex=first)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelbottom=False, labelsize="small")
-    return axes
-
-
-def _draw_layer(
-    trace: Trace, figure: Figure, grid: GridSpec, at: tuple[int, int], layer: int, names: Sequence[str], first: Axes | None
-) -> None:
+def _draw_layer(trace: Trace, panels: Sequence[Axes], layer: int, names: Sequence[str]) -> None:
     """Draws the panels of a layer below each other."""
-    (row, column), many = at, grid.ncols > 1
     units = _alike(trace.arrays[f"hidden_{layer}"].astype(np.float64))
-    for place, name in enumerate(names):
-        axes = _shared(figure, grid, row + place, column, first)
-        picture = _heat(axes, trace.arrays[f"{name}_{layer}"][:, units].astype(np.float64).T, name, trace.skipped)
-        if column == 0:
-            axes.set_ylabel(NAMES[name].replace(" ", "\n", 1) if len(NAMES[name]) > 9 else NAMES[name], fontsize="small")
-        if place == 0 and many:
-            axes.set_title(f"layer {layer + 1}", fontsize="medium", loc="left")
-        if len(units) <= MOST_NUMBERED:
-            axes.set_yticks(range(len(units)), [str(unit) for unit in units], fontsize="xx-small")
-        else:
-            axes.set_yticks([])
-        bar = figure.colorbar(picture, ax=axes, pad=0.01, aspect=12, fraction=0.05)
-        bar.ax.tick_params(labelsize="x-small")
-        bar.outline.set_visible(False)
-    _label_time(trace, axes)
+    few = len(units) <= MOST_NUMBERED
+    for axes, name in zip(panels, names, strict=True):
+        _heat(axes, trace.arrays[f"{name}_{layer}"][:, units].astype(np.float64).T, name, _reach(trace, name), trace.skipped)
+        axes.set_yticks(range(len(units)) if few else [], [str(unit) for unit in units] if few else [])
+        axes.tick_params(axis="y", labelsize="xx-small", length=0)
+    _say(panels[0], f"layer {layer + 1}: {len(units)} units, those that act alike side by side")
 
 
-def _heat(axes: Axes, values: Floats, name: str, skipped: int) -> AxesImage:
-    """Draws values `[units, timesteps]`: gates from 0 to 1, the others symmetrically about 0."""
+def _reach(trace: Trace, name: str) -> float:
+    """Returns how far from 0 the colours go, for all layers alike."""
+    if name in (*GATES, "candidate"):
+        return 1.0
+    values = [np.abs(array).ravel() for key, array in trace.arrays.items() if re.fullmatch(rf"{name}_\d+", key)]
+    return max(float(np.quantile(np.concatenate(values), 0.995)), 1e-6)
+
+
+def _heat(axes: Axes, values: Floats, name: str, reach: float, skipped: int) -> None:
+    """Draws values `[units, timesteps]`: gates from 0 to 1, the others from `−reach` to `reach`."""
     extent = (skipped + 0.5, skipped + values.shape[1] + 0.5, values.shape[0] - 0.5, -0.5)
+    gate = name in GATES
     axes.spines[["left", "bottom"]].set_visible(False)
-    if name in GATES:
-        return axes.imshow(values, aspect="auto", extent=extent, cmap=GATE_COLOURS, vmin=0, vmax=1)
-    reach = 1.0 if name == "candidate" else max(float(np.quantile(np.abs(values), 0.995)), 1e-6)
-    return axes.imshow(values, aspect="auto", extent=extent, cmap=STATE_COLOURS, vmin=-reach, vmax=reach)
+    colours = GATE_COLOURS if gate else STATE_COLOURS
+    axes.imshow(values, aspect="auto", extent=extent, cmap=colours, vmin=0 if gate else -reach, vmax=reach)
 
 
 def _alike(hidden: Floats) -> NDArray[np.int64]:
@@ -167,9 +162,10 @@ def _draw_inputs(trace: Trace, axes: Axes, *, last: bool) -> None:
         if last:
             _legend(axes)
         return
-    _heat(axes, scaled.T, "inputs", trace.skipped)
-    axes.set_yticks(range(len(names)) if len(names) <= MOST_NUMBERED else [], names if len(names) <= MOST_NUMBERED else [])
-    axes.tick_params(axis="y", labelsize="xx-small")
+    _heat(axes, scaled.T, "inputs", 3.0, trace.skipped)
+    few = len(names) <= MOST_NUMBERED
+    axes.set_yticks(range(len(names)) if few else [], names if few else [])
+    axes.tick_params(axis="y", labelsize="xx-small", length=0)
     _say(axes, f"{len(names)} inputs, each by its own scale")
 
 
@@ -190,33 +186,32 @@ def _timesteps(trace: Trace) -> NDArray[np.int64]:
     return trace.skipped + 1 + np.arange(len(next(iter(trace.arrays.values()))))
 
 
-def _label_time(trace: Trace, axes: Axes) -> None:
+def _label_time(trace: Trace, axes: Axes, most: int) -> None:
     """Labels the lowest panel: by the characters of a short text, by dates where the model has a calendar, by numbers otherwise."""
-    axes.tick_params(labelbottom=True)
     when, spec = _timesteps(trace), trace.spec
     axes.set_xlim(when[0] - 0.5, when[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True))
+    axes.set_xlabel("timestep", fontsize="small")
     if spec.vocabulary and len(when) <= MOST_CHARACTERS:
         tokens = trace.arrays[spec.inputs[0].name].astype(np.int64).tolist()
         characters = [spec.vocabulary.decode([token]).replace(" ", "·").replace("\n", "¶").replace("$", r"\$") for token in tokens]
         axes.set_xticks(when, characters, fontsize="small", family="monospace")
         axes.tick_params(axis="x", length=0)
-        axes.set_xlabel("token (·: space, ¶: end of line)")
-        return
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.set_xlabel("timestep")
-    if spec.calendar and spec.calendar.step_seconds:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _date(trace, round(value) - int(when[0]))))
-        axes.set_xlabel("time (UTC)")
+        axes.set_xlabel("token (·: space, ¶: end of line)", fontsize="small")
+    elif spec.calendar and spec.calendar.step_seconds:
+        places, labels = _dates(trace.arrays[spec.calendar.input].astype(np.float64) * spec.calendar.step_seconds, most)
+        axes.set_xticks(when[places], labels)
+        axes.set_xlabel("time (UTC)", fontsize="small")
 
 
-def _date(trace: Trace, place: int) -> str:
-    """Returns the date of a timestep as a short label, or nothing beyond the ends."""
-    assert trace.spec.calendar is not None
-    times, step = trace.arrays[trace.spec.calendar.input], trace.spec.calendar.step_seconds
-    if not 0 <= place < len(times):
-        return ""
-    stamp = datetime.datetime.fromtimestamp(float(times[place]) * step, datetime.UTC)
-    return f"{stamp:%Y-%m-%d}" if step >= DAY_SECONDS else f"{stamp.day} {stamp:%b %H:%M}"
+def _dates(seconds: Floats, most: int) -> tuple[list[int], list[str]]:
+    """Returns which timesteps, given in Unix seconds, are labelled by their dates, and how: round ones, at most about `most`."""
+    starts = {span: np.flatnonzero(np.diff(seconds // span, prepend=np.nan)).tolist()[1:] for span in SPANS}
+    span = next((span for span in SPANS if len(starts[span]) <= most), SPANS[-1])
+    stamps = [datetime.datetime.fromtimestamp(seconds[place] // span * span, datetime.UTC) for place in starts[span]]
+    if span < DAY:
+        return starts[span], [f"{stamp:%H:%M}\n{stamp.day} {stamp:%b}" for stamp in stamps]
+    return starts[span], [f"{stamp.day} {stamp:%b}" if span < 28 * DAY else f"{stamp:%b %Y}" for stamp in stamps]
 
 
 def _say(axes: Axes, what: str) -> None:
