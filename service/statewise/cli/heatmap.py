@@ -61,7 +61,7 @@ def draw(trace: Trace, path: Path) -> None:
     figure.suptitle(f"{trace.title}: what its cells do while it reads {trace.source}".replace("$", r"\$"))
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize="small")
+        axes.tick_params(labelsize="small", length=0 if trace.spec.vocabulary else 2.5)
     for column, layer in enumerate(layers):
         for axes, top in zip(panels[:, column], tops, strict=False):
             top(trace, axes, last=column == len(layers) - 1)
@@ -154,7 +154,8 @@ def _draw_output(trace: Trace, axes: Axes, *, last: bool) -> None:
 def _draw_inputs(trace: Trace, axes: Axes, *, last: bool) -> None:
     """Draws the columns that the model sees, each by its own scale."""
     names, x = trace.spec.inputs[0].features, trace.arrays["x"].astype(np.float64)
-    scaled = (x - np.nanmean(x, axis=0)) / np.maximum(np.nanstd(x, axis=0), 1e-9)
+    known = np.ma.masked_invalid(x)
+    scaled = (x - known.mean(axis=0).filled(0.0)) / np.maximum(known.std(axis=0).filled(1.0), 1e-9)
     if len(names) <= MOST_LINES:
         for colour, name, values in zip(LINES, names, scaled.T, strict=False):
             axes.plot(_timesteps(trace), values, color=colour, linewidth=1.1, label=name)
@@ -196,7 +197,6 @@ def _label_time(trace: Trace, axes: Axes, most: int) -> None:
         tokens = trace.arrays[spec.inputs[0].name].astype(np.int64).tolist()
         characters = [spec.vocabulary.decode([token]).replace(" ", "·").replace("\n", "¶").replace("$", r"\$") for token in tokens]
         axes.set_xticks(when, characters, fontsize="small", family="monospace")
-        axes.tick_params(axis="x", length=0)
         axes.set_xlabel("token (·: space, ¶: end of line)", fontsize="small")
     elif spec.calendar and spec.calendar.step_seconds:
         places, labels = _dates(trace.arrays[spec.calendar.input].astype(np.float64) * spec.calendar.step_seconds, most)
@@ -206,12 +206,14 @@ def _label_time(trace: Trace, axes: Axes, most: int) -> None:
 
 def _dates(seconds: Floats, most: int) -> tuple[list[int], list[str]]:
     """Returns which timesteps, given in Unix seconds, are labelled by their dates, and how: round ones, at most about `most`."""
-    starts = {span: np.flatnonzero(np.diff(seconds // span, prepend=np.nan)).tolist()[1:] for span in SPANS}
+    just_before = seconds[0] - 1e-3
+    starts = {span: np.flatnonzero(np.diff(seconds // span, prepend=just_before // span)).tolist() for span in SPANS}
     span = next((span for span in SPANS if len(starts[span]) <= most), SPANS[-1])
-    stamps = [datetime.datetime.fromtimestamp(seconds[place] // span * span, datetime.UTC) for place in starts[span]]
+    places = starts[span][:: max(1, len(starts[span]) // most)]
+    stamps = [datetime.datetime.fromtimestamp(seconds[place] // span * span, datetime.UTC) for place in places]
     if span < DAY:
-        return starts[span], [f"{stamp:%H:%M}\n{stamp.day} {stamp:%b}" for stamp in stamps]
-    return starts[span], [f"{stamp.day} {stamp:%b}" if span < 28 * DAY else f"{stamp:%b %Y}" for stamp in stamps]
+        return places, [f"{stamp:%H:%M}\n{stamp.day} {stamp:%b}" for stamp in stamps]
+    return places, [f"{stamp.day} {stamp:%b}" if span < 28 * DAY else f"{stamp:%b %Y}" for stamp in stamps]
 
 
 def _say(axes: Axes, what: str) -> None:
