@@ -82,7 +82,7 @@ def test_a_series_is_traced_alone(arrays, only, rows):
     [
         ("nope", DEMAND, [], "no model 'nope' in"),
         ("demand@7", DEMAND, [], "model 'demand' has no version 7 (it has: 1)"),
-        ("demand@new", DEMAND, [], "a version is a whole number after @, such as demand@1, not 'demand@new'"),
+        ("demand@new", DEMAND, [], "a version is named MODEL or MODEL@NUMBER, not 'demand@new'"),
         ("demand", "time,load\n", [], "no column demand; the file has: time, load"),
         ("demand", "time,demand\nnoon,1\n", [], "row 2, column time: 'noon' is not an ISO date and time"),
         ("demand", "", [], "no column demand, time; the file has: nothing"),

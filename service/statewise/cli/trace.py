@@ -95,7 +95,7 @@ def _found(root: Path, words: str) -> tuple[Path, str, int]:
     """Returns the explicit-gate graph that MODEL or MODEL@VERSION names, the model and the version; raises `BadInput`."""
     name, at, number = words.partition("@")
     if at and not number.isdecimal():
-        raise BadInput(f"a version is a whole number after @, such as {name}@1, not {words!r}")
+        raise BadInput(f"a version is named MODEL or MODEL@NUMBER, not {words!r}")
     repository = Repository(root)
     try:
         version = int(number) if at else repository.default(name)
