@@ -66,9 +66,8 @@ def trace(
 ) -> None:
     """Show what the cells of a model do while it reads a file: gates and states, timestep by timestep.
 
-    Writes trace.npz, an array for each gate and state of each layer (f_0, i_0, o_0, candidate_0, cell_state_0, hidden_0 of an
-    LSTM's first layer; reset_0, update_0 of a GRU's), and trace.png, a heat map of them. No server is needed: the graph that shows
-    the gates lies beside the model, and gave the same outputs when it was exported.
+    Writes trace.npz, an array for each gate and state of each layer, and trace.png, a heat map of them.
+    No server is needed: the graph that shows the gates lies beside the model, and gave the same outputs when it was exported.
 
     [bold]Examples[/bold]
 
