@@ -47,7 +47,8 @@ def _output(config: NetworkConfig) -> TensorSpec:
 def _about(network: Network) -> dict[str, Any]:
     config = network.config
     parameters = sum(weight.numel() for weight in network.parameters())
-    return {"cell": config.cell, "layers": config.layers, "hidden_size": config.hidden_size, "parameters": parameters}
+    about = {"cell": config.cell, "layers": config.layers, "hidden_size": config.hidden_size, "parameters": parameters}
+    return {**about, "feedback": ",".join(map(str, config.routes))} if config.routes else about
 
 
 def _parity(network: Network) -> Parity:
