@@ -1,6 +1,7 @@
 """The model repository on disk: which models and versions exist, which one new sessions get, and how a version is added.
 
     <root>/<model>/<version>/model.onnx     a version, complete from the moment its folder has that name
+    <root>/<model>/<version>/trace.onnx     what its cells do, gate by gate: for `statewise trace`, never served
     <root>/<model>/serving.json             what new sessions get; absent, the newest version:
                                             {"default": 3, "previous": 2, "canary": {"version": 4, "share": 0.1}}
 
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL_FILE = "model.onnx"
+TRACE_FILE = "trace.onnx"
 SERVING_FILE = "serving.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]*")
@@ -93,6 +95,13 @@ class Repository:
         if version not in versions:
             raise RepositoryError(f"model {model!r} has no version {version} (it has: {', '.join(map(str, versions))})")
         return self.root / model / str(version) / MODEL_FILE
+
+    def trace(self, model: str, version: int) -> Path:
+        """Returns the explicit-gate graph of a version; raises `RepositoryError` if there is none."""
+        file = self.path(model, version).with_name(TRACE_FILE)
+        if not file.is_file():
+            raise RepositoryError(f"version {version} of {model!r} has no {TRACE_FILE}: it was exported before there were traces")
+        return file
 
     def default(self, model: str) -> int:
         """Returns the version that new sessions get: what serving.json names, else the newest."""
@@ -166,7 +175,8 @@ class Repository:
             raise RepositoryError(f"cannot write to {folder}: {error.strerror}") from error
         try:
             write(incoming)
-            _flush(incoming / MODEL_FILE)
+            for file in {incoming / MODEL_FILE, *filter(Path.is_file, incoming.iterdir())}:
+                _flush(file)
             incoming.chmod(0o755)
             version = self._move(incoming, folder)
         except OSError as error:

@@ -58,9 +58,12 @@ def test_each_task_is_trained_exported_and_told(csv, train, forecast):
     rows = [f"s{n},{'ab'[n % 2]},{(-1) ** n * np.sin(t):.3f}" for n in range(24) for t in range(5 + n % 4)]
     (folder / "labels.csv").write_text("series,label,x\n" + "\n".join(rows))
     (folder / "book.txt").write_text("to be or not to be, that is the question. " * 20)
+    jordan, peephole = ("--cell", "elman", "--feedback", "out:1"), ("--cell", "peephole")
     done = [
-        forecast("--input", "wind", "--calendar", "24", "--difference"),
-        train("classify", "labels.csv", "--series", "series", "--label", "label", "--input", "x", "--model", "kind", *QUICK),
+        forecast("--input", "wind", "--calendar", "24", "--difference", *jordan),
+        train(
+            "classify", "labels.csv", "--series", "series", "--label", "label", "--input", "x", "--model", "kind", *QUICK, *peephole
+        ),
         train("tokens", "book.txt", "--model", "writer", "--window", "8", *QUICK),
     ]
     for each, model in zip(done, ("plant", "kind", "writer"), strict=True):
@@ -121,6 +124,15 @@ def test_resuming_with_other_options_is_refused(csv, forecast, words, told):
     [
         (["--target", "lode"], "lode"),
         (["--cell", "transformer"], "elman, lstm"),
+        (["--feedback", "1:1"], "--feedback goes with cell elman, not 'lstm'"),
+        (["--cell", "elman", "--feedback", "2:1"], "--feedback 2:1: there is no layer 2 (layers: 1 only)"),
+        (["--cell", "elman", "--layers", "2", "--feedback", "1:3"], "--feedback 1:3: there is no layer 3 (layers: 1 to 2)"),
+        (["--cell", "elman", "--feedback", "0:1"], "--feedback 0:1: there is no layer 0"),
+        (["--cell", "elman", "--feedback", "1:out"], "--feedback 1:out: out is fed to layers"),
+        (["--cell", "elman", "--feedback", "out:1,out:1"], "--feedback out:1: it is there twice"),
+        (["--cell", "elman", "--feedback", "1:1;out:1"], "--feedback cannot be read at '1:1;out:1'"),
+        (["--cell", "elman", "--feedback", "1:1,"], "--feedback cannot be read at ''"),
+        (["--cell", "elman", "--feedback", "-1:1"], "it takes FROM:TO with commas between"),
         (["--calendar", "daily"], "--calendar takes whole numbers"),
         (["--calendar", "48,48"], "each once, not 48,48"),
         (["--validation", "0.99"], "validation must be above 0"),

@@ -108,6 +108,18 @@ def test_train_alone_is_enough_to_train(tmp_path):
     assert list((tmp_path / "made").glob("*.png"))
 
 
+def test_trace_alone_is_enough_to_look_into_a_model(tmp_path):
+    """`statewise[trace]` brings no torch, and draws what a model's cells do."""
+    fill(tmp_path)
+    text = tmp_path / "some.txt"
+    text.write_text("abc cab")
+    assert hidden("trace") >= {"onnx", "pandas", "torch"}
+    words = ("trace", "text", "--data", str(text), "--repository", str(tmp_path), "--out", str(tmp_path / "made"))
+    done = run(statewise(("trace",), *words))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "made" / "trace.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("extras", "arguments", "wanted"),
     [
@@ -116,6 +128,7 @@ def test_train_alone_is_enough_to_train(tmp_path):
         ((), ["models"], "serve"),
         ((), ["promote", "demand", "1"], "serve"),
         ((), ["stream", "demand", "--data", "some.csv"], "serve"),
+        ((), ["trace", "demand", "--data", "some.csv"], "trace"),
         ((), ["train", "forecast", "some.csv"], "train"),
         (("cli",), ["serve"], "serve"),
         (("cli",), ["train", "tokens", "some.txt", "--model", "text"], "train"),
@@ -140,7 +153,7 @@ def test_the_extra_that_is_named_is_enough():
     assert "is not a folder" in run(statewise(("serve",), "serve", "--repository", "no/such")).stderr
 
 
-@pytest.mark.parametrize("extras", [("serve",), ("train",), ("serve", "train"), ("dev",)])
+@pytest.mark.parametrize("extras", [("serve",), ("train",), ("trace",), ("serve", "train", "trace"), ("dev",)])
 def test_no_set_of_extras_brings_onnx_runtime_twice(extras):
     """The distributions onnxruntime and onnxruntime-gpu write into the same folder, so together they are neither."""
     assert len({"onnxruntime", "onnxruntime-gpu"} & distributions(*extras)) == 1

@@ -28,6 +28,7 @@ def classify(
     hidden: o.Hidden = 64,
     layers: o.Layers = 1,
     activation: o.Activation = "tanh",
+    feedback: o.Feedback = "",
     dropout: o.Dropout = 0.0,
     calendar: o.Calendar = "",
     harmonics: o.Harmonics = 2,

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from statewise.repository import Repository, RepositoryError, check_name
-from statewise_models.cli.options import missing_of, periods
+from statewise_models.cli.options import feedback_of, missing_of, periods
 from statewise_models.config import InvalidConfig
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def settings_of(choices: Mapping[str, Any]) -> TrainingSettings:
         raise InvalidConfig("a bidirectional network reads the future, so it cannot be streamed: leave --bidirectional out")
     values = {field.name: choices[field.name] for field in dataclasses.fields(TrainingSettings) if field.name in choices}
     values |= {"calendar": periods(choices["calendar"])} if "calendar" in choices else {}
+    values |= {"feedback": feedback_of(choices["feedback"])}
     values |= {"missing": missing_of(choices["missing"])} if "missing" in choices else {}
     return TrainingSettings(**values)
 

@@ -24,6 +24,7 @@ def tokens(
     hidden: o.Hidden = 128,
     layers: o.Layers = 1,
     activation: o.Activation = "tanh",
+    feedback: o.Feedback = "",
     dropout: o.Dropout = 0.0,
     embedding: Embedding = 32,
     bidirectional: o.Bidirectional = False,

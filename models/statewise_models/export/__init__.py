@@ -1,4 +1,4 @@
-"""Network → verified ONNX in the repository: `builder` makes the graph, `contract` its spec, `verify` holds it against torch.
+"""Network → verified ONNX in the repository: `builder` makes the graphs, `contract` the spec, `verify` holds them against torch.
 
 Nothing that has not passed `verify` ever bears a version's name.
 """
@@ -11,14 +11,17 @@ from typing import Any
 
 import onnx
 
-from statewise.repository import MODEL_FILE, Repository
+from statewise.repository import MODEL_FILE, TRACE_FILE, Repository
 from statewise.spec import METADATA_KEY
-from statewise_models.export.builder import build
+from statewise_models.export.builder import build, build_trace
 from statewise_models.export.contract import contract
-from statewise_models.export.verify import ParityError, verify
+from statewise_models.export.verify import ParityError, verify, verify_trace
 from statewise_models.network import Network
 
-__all__ = ["Exported", "ParityError", "export", "plain_model"]
+__all__ = ["NETWORK_KEY", "Exported", "ParityError", "export", "plain_model"]
+
+NETWORK_KEY = "statewise.network"
+"""The metadata that holds `NetworkConfig.to_json()`; with the weights it rebuilds the network (`statewise_models.published`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,16 @@ class Exported:
 def plain_model(network: Network, about: dict[str, Any] | None = None) -> onnx.ModelProto:
     """Returns the self-describing ONNX model of a network: the plain graph, checked, with its spec in the metadata."""
     model = build(network)
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract(network, about or {}).to_json()})
+    props = {METADATA_KEY: contract(network, about or {}).to_json(), NETWORK_KEY: network.config.to_json()}
+    onnx.helper.set_model_props(model, props)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def trace_model(network: Network, served: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the explicit-gate graph of a network, checked; its metadata is that of the model that is served."""
+    model = build_trace(network)
+    model.metadata_props.extend(served.metadata_props)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -54,14 +66,17 @@ def export(
         about: facts for people, kept in the spec.
 
     Raises:
-        ParityError: ONNX Runtime's outputs differ from torch's; nothing is published.
+        ParityError: ONNX Runtime's outputs differ from torch's, or the trace's from them; nothing is published.
         RepositoryError: the repository cannot be written.
     """
     differences: list[float] = []
 
     def write(folder: Path) -> None:
-        (folder / MODEL_FILE).write_bytes(plain_model(network, about).SerializeToString())
+        served = plain_model(network, about)
+        (folder / MODEL_FILE).write_bytes(served.SerializeToString())
         differences.append(verify(network, folder / MODEL_FILE))
+        (folder / TRACE_FILE).write_bytes(trace_model(network, served).SerializeToString())
+        verify_trace(network.config, folder / MODEL_FILE, folder / TRACE_FILE)
 
     place = Repository(repository)
     version = place.publish(model, write, promote=promote)

@@ -33,10 +33,10 @@ def main() -> None:
 
 
 def extra_of(module: str) -> str | None:
-    """Returns the extra that brings a module: `serve` or `train`; `None` if neither does."""
+    """Returns the extra that brings a module: `serve`, `train` or `trace`; `None` if none does."""
     root = module.partition(".")[0]
     distribution = _DISTRIBUTION_OF_MODULE.get(root, root.replace("_", "-"))
-    wanted = "train" if sys.argv[1:2] == ["train"] else "serve"
+    wanted = sys.argv[1] if sys.argv[1:2] in (["train"], ["trace"]) else "serve"
     extras = re.findall(rf"^{re.escape(distribution)}\b.*extra == ['\"](\w+)['\"]", "\n".join(requires("statewise") or ()), re.M)
     if "cli" in extras:
         return wanted

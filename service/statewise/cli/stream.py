@@ -7,29 +7,29 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import track
 
+from statewise.cli import files
 from statewise.cli.problems import BadInput
 from statewise.cli.rows import Columns, Row, rows_of
 from statewise.client import Client, Model, Session
 from statewise.errors import InvalidInput
 
 Write = Callable[[list[Any]], Any]
-COLUMN_HELP = "FEATURE=COLUMN, where the file calls a feature otherwise. May be given again."
 
 
 def stream(
     model: Annotated[str, typer.Argument(help="The model, as `statewise models` lists it.")],
-    data: Annotated[Path, typer.Option(help="A CSV with the model's columns; a text file for a token model.")],
+    data: files.Data,
     address: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = "127.0.0.1:8001",
     version: Annotated[int, typer.Option(min=0, help="The version; 0 is what new sessions get.")] = 0,
-    time: Annotated[str, typer.Option(help="The time column, for a model with a calendar.")] = "time",
-    column: Annotated[list[str] | None, typer.Option(help=COLUMN_HELP)] = None,
+    time: files.Time = "time",
+    column: files.Column = None,
     series: Annotated[str | None, typer.Option(help="A column that tells series apart: each gets a session.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the predictions as CSV.", show_default="standard output")] = None,
 ) -> None:
@@ -37,38 +37,17 @@ def stream(
 
     The answer of a row is made from that row and all before it; a forecast's answer is about the row that follows.
     """
-    renamed = _renamed(column or [])
+    renamed = files.renamed(column or [])
     with ExitStack() as stack:
-        source = stack.enter_context(_opened(data))
+        source = stack.enter_context(files.opened(data))
         client = stack.enter_context(Client(address))
         session = stack.enter_context(client.open_session(model, version=version))
         sink = stack.enter_context(_written(out))
         if session.model.vocabulary:
-            _stream_text(session, _text(source, data), sink)
+            _stream_text(session, files.text_of(source, data), sink)
         else:
             columns = Columns(session.model, renamed, time if session.model.calendar else None, series)
             _stream_table(client, session, rows_of(source, data, columns), columns, sink)
-
-
-def _renamed(pairs: list[str]) -> dict[str, str]:
-    for pair in pairs:
-        if not all(pair.partition("=")):
-            raise BadInput(f"--column takes FEATURE=COLUMN, not {pair!r}")
-    return {feature: name for feature, _, name in (pair.partition("=") for pair in pairs)}
-
-
-def _opened(data: Path) -> TextIO:
-    try:
-        return data.open(newline="", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"cannot read {data}: {error.strerror}") from error
-
-
-def _text(source: TextIO, data: Path) -> str:
-    try:
-        return source.read()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{data} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
 @contextmanager
@@ -77,17 +56,8 @@ def _written(out: Path | None) -> Iterator[Write]:
     if out is None:
         yield csv.writer(sys.stdout, lineterminator="\n").writerow
         return
-    part = out.with_name(f".{out.name}.part")
-    try:
-        sink = part.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"cannot write {out}: {error.strerror}") from error
-    try:
-        with sink:
-            yield csv.writer(sink, lineterminator="\n").writerow
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with files.written(out) as part, part.open("w", newline="", encoding="utf-8") as sink:
+        yield csv.writer(sink, lineterminator="\n").writerow
 
 
 def _stream_table(client: Client, first: Session, rows: Iterator[Row], columns: Columns, write: Write) -> None:
@@ -128,10 +98,7 @@ def _stream_text(session: Session, text: str, write: Write) -> None:
     """Writes for each token what the model expected next and how surprised it was by what came: bits, by its own logits."""
     vocabulary = session.model.vocabulary
     assert vocabulary
-    try:
-        tokens = vocabulary.encode(text)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    tokens = files.tokens_of(text, vocabulary)
     if len(tokens) < 2:
         raise BadInput(f"the text has {len(tokens)} tokens: guessing the next takes at least 2")
     write(["token", "expected_next", "next", "bits"])
