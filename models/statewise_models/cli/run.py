@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from statewise.repository import Repository, RepositoryError, check_name
+from statewise.repository import REPORT_FILE, Repository, RepositoryError, check_name
 from statewise_models.cli.options import missing_of, periods
+from statewise_models.cli.tables import table_of
 from statewise_models.config import InvalidConfig
+from statewise_models.sheet import Sheet
 
 if TYPE_CHECKING:
     from statewise_models.data.policy import Policy
@@ -103,9 +106,10 @@ def stream_words(data: Path, **columns: str | None) -> str:
     return shlex.join(["--data", str(data), *options])
 
 
-def finish(trained: Trained, place: Place, promote: bool, scores: Table, streamed: str) -> None:
+def finish(trained: Trained, place: Place, promote: bool, scores: Sheet, data: Path, streamed: str) -> None:
     """Exports a trained network and says what it can do, where everything is and what to do next."""
     from statewise_models.export import export
+    from statewise_models.report import Origin, report
 
     config = trained.network.config
     about = {
@@ -117,12 +121,21 @@ def finish(trained: Trained, place: Place, promote: bool, scores: Table, streame
         "training_seconds": round(trained.seconds, 1),
         "scores": {split: figures for split, figures in trained.metrics.items() if split in ("validation", "test")},
     }
-    exported = export(trained.network, repository=place.repository, model=place.model, promote=promote, about=about)
+    origin = Origin(str(data), shlex.join(["statewise", *sys.argv[1:]]))
+    exported = export(
+        trained.network,
+        repository=place.repository,
+        model=place.model,
+        promote=promote,
+        about=about,
+        report=partial(report, place.model, trained, scores, origin),
+    )
     console = Console()
-    console.print(scores)
+    console.print(table_of(scores))
     lines = {
         "trained": f"{config.cell}, {trained.parameters:,} parameters, {len(trained.history)} epochs in {trained.seconds:.1f} s",
         "exported": f"{exported.path} (ONNX Runtime within {exported.largest_difference:.1e} of torch)",
+        "reported": f"{exported.path.with_name(REPORT_FILE)} (data, curves, scores, settings: open it in a browser)",
         "written": f"{place.output} (plots, metrics, checkpoint)",
     }
     serves = f"--repository {shlex.quote(str(place.repository))}"
