@@ -20,7 +20,10 @@ from statewise_models.export.contract import contract
 from statewise_models.export.verify import ParityError, verify
 from statewise_models.network import Network
 
-__all__ = ["Exported", "ParityError", "export", "plain_model"]
+__all__ = ["NETWORK_KEY", "Exported", "ParityError", "export", "plain_model"]
+
+NETWORK_KEY = "statewise.network"
+"""The metadata that holds `NetworkConfig.to_json()`; with the weights it rebuilds the network (`statewise_models.published`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Exported:
 def plain_model(network: Network, about: dict[str, Any] | None = None) -> onnx.ModelProto:
     """Returns the self-describing ONNX model of a network: the plain graph, checked, with its spec in the metadata."""
     model = build(network)
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract(network, about or {}).to_json()})
+    props = {METADATA_KEY: contract(network, about or {}).to_json(), NETWORK_KEY: network.config.to_json()}
+    onnx.helper.set_model_props(model, props)
     onnx.checker.check_model(model, full_check=True)
     return model
 

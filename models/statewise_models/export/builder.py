@@ -27,7 +27,7 @@ LENGTHS = "lengths"
 OUTPUT = {"forecast": "forecast", "classify": "probability", "tokens": "logits"}
 
 # The order of the gates' blocks in ONNX, as places in torch's order: LSTM i,f,g,o → i,o,f,c; GRU r,z,n → z,r,h.
-_GATE_ORDER = {"elman": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
+GATE_ORDER = {"elman": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 _OP = {"elman": "RNN", "lstm": "LSTM", "gru": "GRU"}
 
 
@@ -155,7 +155,7 @@ def _onnx_weights(config: NetworkConfig, weights: dict[str, NDArray[np.float32]]
 
     def reordered(name: str) -> NDArray[np.float32]:
         blocks = np.split(weights[f"recurrent.{name}_l{layer}"], GATES[config.cell])
-        return np.concatenate([blocks[place] for place in _GATE_ORDER[config.cell]])
+        return np.concatenate([blocks[place] for place in GATE_ORDER[config.cell]])
 
     bias = np.concatenate([reordered("bias_ih"), reordered("bias_hh")])
     return {"W": reordered("weight_ih")[None], "R": reordered("weight_hh")[None], "B": bias[None]}

@@ -1,0 +1,107 @@
+"""Published version → the network that was exported: what `memory` looks into, and what training can go on from.
+
+    var/repository/<model>/<version>/model.onnx
+        metadata `statewise.network`  → NetworkConfig
+        initialisers of the graph     → the state_dict, as `export.builder` laid it out
+
+A version is enough by itself: no file beside it is needed, and weights come back to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from statewise.repository import Repository, RepositoryError
+from statewise_models.config import InvalidConfig, NetworkConfig
+from statewise_models.export import NETWORK_KEY
+from statewise_models.export.builder import GATE_ORDER
+from statewise_models.network import Network
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version in a repository.
+
+    Attributes:
+        model, version: its name and number.
+        path: its ONNX file.
+    """
+
+    model: str
+    version: int
+    path: Path
+
+    def __str__(self) -> str:
+        """Returns the words that name it."""
+        return f"{self.model}@{self.version}"
+
+
+def published(repository: Path, words: str) -> Published:
+    """Returns the version that `MODEL@VERSION` names; of `MODEL` alone, the one that new sessions get.
+
+    Raises:
+        InvalidConfig: there is no such model or version, or the words name none.
+    """
+    model, mark, number = words.partition("@")
+    place = Repository(repository)
+    if mark and not number.isdecimal():
+        raise InvalidConfig(f"a version is named MODEL or MODEL@NUMBER, not {words!r}")
+    try:
+        version = int(number) if mark else place.default(model)
+        return Published(model, version, place.path(model, version))
+    except RepositoryError as error:
+        raise InvalidConfig(str(error)) from error
+
+
+def network_of(path: Path) -> Network:
+    """Returns the network that a version's ONNX file was exported from, with its weights, on the CPU and ready to predict.
+
+    Raises:
+        InvalidConfig: the file does not hold it: it cannot be read, was published before versions kept their network, or its
+            weights are int8.
+    """
+    try:
+        model = onnx.load(str(path))
+    except (OSError, DecodeError) as error:
+        raise InvalidConfig(f"{path}: cannot be read as an ONNX model: {error}") from error
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    if NETWORK_KEY not in told:
+        raise InvalidConfig(f"{path}: has no {NETWORK_KEY!r} in its metadata, so the network cannot be rebuilt: train it again")
+    config = NetworkConfig.from_json(told[NETWORK_KEY])
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    network = Network(config)
+    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in torch_weights(config, arrays).items()})
+    return network.eval()
+
+
+def torch_weights(config: NetworkConfig, arrays: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Returns the state_dict of the network whose graph has the initialisers `arrays`: the inverse of `export.builder.build`."""
+    weights = {"head.weight": arrays["head_weight"].T, "head.bias": arrays["head_bias"]}
+    if config.vocabulary:
+        weights["embedding.weight"] = arrays["embedding"]
+    for layer in range(config.layers):
+        weights |= _layer(config, arrays, layer)
+    return weights
+
+
+def _layer(config: NetworkConfig, arrays: Arrays, layer: int) -> dict[str, NDArray[np.float32]]:
+    """Returns the weights of one recurrent layer under torch's names, the gates' blocks in torch's order."""
+    order = np.argsort(GATE_ORDER[config.cell])
+
+    def torch_order(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate([np.split(blocks, len(order))[place] for place in order])
+
+    bias, recurrent_bias = np.split(arrays[f"B_{layer}"][0], 2)
+    found = {"weight_ih": arrays[f"W_{layer}"][0], "weight_hh": arrays[f"R_{layer}"][0], "bias_ih": bias, "bias_hh": recurrent_bias}
+    return {f"recurrent.{name}_l{layer}": torch_order(blocks) for name, blocks in found.items()}
