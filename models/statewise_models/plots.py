@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from statewise_models.training.files import replace_file
+from statewise_models.files import replace_file
 from statewise_models.training.history import Epoch, best
 
 DOTS_PER_INCH = 110

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from statewise_models.cli import options as o
-from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, stream_words
+from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, start_of, stream_words
 from statewise_models.sheet import Sheet
 
 Data = Annotated[Path, typer.Argument(help="A CSV (with a header) or Parquet file, a row a timestep of a sequence.")]
@@ -49,6 +49,7 @@ def classify(
     output: o.Output = None,
     promote: o.Promote = False,
     resume: o.Resume = False,
+    init_from: o.InitFrom = None,
 ) -> None:
     """Classify sequences; the label's probabilities can be read at every timestep.
 
@@ -62,15 +63,15 @@ def classify(
     choices = locals()
     with plainly(choices):
         settings = settings_of(choices)
-        policy, place = policy_of(choices), Place.of(choices)
+        policy, place, start = policy_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.labelled import read_labelled
         from statewise_models.training import train_classify
 
         sequences = read_labelled(data, inputs=input, label=label, series=series, time=time, policy=policy)
         place.check()
-        trained = train_classify(sequences, settings, output=place.output, resume=resume)
+        trained = train_classify(sequences, settings, output=place.output, resume=resume, start=start)
         streamed = stream_words(data, series=series, time=time if calendar else None)
-        finish(trained, place, promote, _scores(trained.metrics), data, streamed)
+        finish(trained, place, promote, _scores(trained.metrics), data, streamed, start)
 
 
 def _scores(metrics: dict[str, Any]) -> Sheet:

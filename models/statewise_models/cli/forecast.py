@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from statewise_models.cli import options as o
-from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, stream_words
+from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, start_of, stream_words
 from statewise_models.sheet import Row, Sheet
 
 Data = Annotated[Path, typer.Argument(help="A CSV (with a header) or Parquet file, a row a timestep.")]
@@ -61,6 +61,7 @@ def forecast(
     output: o.Output = None,
     promote: o.Promote = False,
     resume: o.Resume = False,
+    init_from: o.InitFrom = None,
 ) -> None:
     """Forecast columns of a table one timestep ahead.
 
@@ -77,16 +78,16 @@ def forecast(
     choices = locals()
     with plainly(choices):
         settings = settings_of(choices)
-        policy, place = policy_of(choices), Place.of(choices)
+        policy, place, start = policy_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.table import read_table
         from statewise_models.training import train_forecast
 
         inputs = [*target, *(name for name in input or [] if name not in target)]
         table = read_table(data, targets=target, inputs=inputs, series=series, time=time, policy=policy)
         place.check()
-        trained = train_forecast(table, settings, output=place.output, resume=resume)
+        trained = train_forecast(table, settings, output=place.output, resume=resume, start=start)
         streamed = stream_words(data, series=series, time=time if calendar else None)
-        finish(trained, place, promote, _scores(trained.metrics), data, streamed)
+        finish(trained, place, promote, _scores(trained.metrics), data, streamed, start)
 
 
 def _scores(metrics: dict[str, Any]) -> Sheet:

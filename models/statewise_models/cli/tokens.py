@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from statewise_models.cli import options as o
-from statewise_models.cli.run import Place, finish, plainly, settings_of, stream_words
+from statewise_models.cli.run import Place, finish, plainly, settings_of, start_of, stream_words
 from statewise_models.sheet import Sheet
 
 Data = Annotated[Path, typer.Argument(help="A UTF-8 text file.")]
@@ -41,6 +41,7 @@ def tokens(
     output: o.Output = None,
     promote: o.Promote = False,
     resume: o.Resume = False,
+    init_from: o.InitFrom = None,
 ) -> None:
     """Continue text, a character or byte at a time.
 
@@ -53,15 +54,15 @@ def tokens(
     """
     choices = locals()
     with plainly(choices):
-        settings, place = settings_of(choices), Place.of(choices)
+        settings, place, start = settings_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.text import Level as DataLevel
         from statewise_models.data.text import read_text
         from statewise_models.training import train_tokens
 
         text = read_text(data, level=cast(DataLevel, level))
         place.check()
-        trained = train_tokens(text, settings, output=place.output, resume=resume)
-        finish(trained, place, promote, _scores(trained.metrics, level.removesuffix("s")), data, stream_words(data))
+        trained = train_tokens(text, settings, output=place.output, resume=resume, start=start)
+        finish(trained, place, promote, _scores(trained.metrics, level.removesuffix("s")), data, stream_words(data), start)
 
 
 def _scores(metrics: dict[str, Any], token: str) -> Sheet:

@@ -116,9 +116,7 @@ _HEADLINES = {"forecast": _forecast_tiles, "classify": _classify_tiles, "tokens"
 def _judged(trained: Trained) -> str:
     if trained.settings.test:
         return "Beside what needs no model. The test part was seen by nothing but this table."
-    return (
-        "Beside what needs no model. There is no test part: the best epoch was chosen by what is shown, so expect worse."
-    )
+    return "Beside what needs no model. There is no test part: the best epoch was chosen by what is shown, so expect worse."
 
 
 def _learned(trained: Trained, origin: Origin) -> str:

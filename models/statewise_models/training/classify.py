@@ -29,6 +29,7 @@ from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.scaling import check_missing, features
 from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.start import Start
 from statewise_models.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def train_classify(
     output: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Trains a network to tell labels apart; arguments and errors as `train_forecast`.
 
@@ -128,7 +130,7 @@ def train_classify(
     made = {name: Batches(part, bool(config.calendar), settings.lanes, name == "training") for name, part in batches.items()}
     lesson = ClassifyLesson(made.pop("training"), made["validation"])
     with Bar.unless(observer, f"classify {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
-        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher)
+        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     frequent = int(np.bincount([sequence.label for sequence in training.sequences]).argmax())
     metrics = {"labels": list(data.labels)} | {split: _evaluate(network, part, frequent) for split, part in made.items()}
     facts = facts_of_labelled(data, batches, config)

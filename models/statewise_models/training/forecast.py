@@ -30,6 +30,7 @@ from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.scaling import check_missing, features, moments
 from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.start import Start
 from statewise_models.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def train_forecast(
     output: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Trains a network to forecast a table's targets one timestep ahead.
 
@@ -90,6 +92,7 @@ def train_forecast(
         output: a folder for checkpoint, metrics, evaluation and plots, or `None`.
         resume: go on from the checkpoint there.
         observer: watches the run; by default a progress bar where standard error is a terminal.
+        start: a version to start from, instead of drawn weights.
 
     Raises:
         InvalidData, InvalidConfig: the table does not fit the settings.
@@ -101,7 +104,7 @@ def train_forecast(
     config = configure(table, cuts, settings)
     lesson = _lesson(config, table, cuts, settings)
     with Bar.unless(observer, f"forecast {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
-        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher)
+        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     forecasts = forecast_table(network, table, cuts)
     metrics = _evaluate(table, cuts, forecasts, settings.calendar)
     draw = partial(_draw, history, table, cuts, forecasts)

@@ -23,14 +23,15 @@ from statewise_models.config import NetworkConfig
 from statewise_models.data.split import Cuts
 from statewise_models.data.split import cut as cut_by_time
 from statewise_models.data.text import FEWEST_TOKENS, Text
+from statewise_models.files import replace_bytes
 from statewise_models.network import Network
 from statewise_models.training.facts import facts_of_text
-from statewise_models.training.files import replace_bytes
 from statewise_models.training.history import Epoch, Judgement
 from statewise_models.training.lanes import VOID, Lanes, Piece, Window, cut, lay
 from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.start import Start
 from statewise_models.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def train_tokens(
     output: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Trains a network to continue text; arguments and errors as `train_forecast`.
 
@@ -89,7 +91,7 @@ def train_tokens(
     lanes = {name: _lanes(text.tokens, part, settings) for name, part in parts.items()}
     lesson = TokensLesson(lanes["training"], lanes["validation"])
     with Bar.unless(observer, f"tokens {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
-        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher)
+        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     metrics: dict[str, Any] = {}
     for split in list(parts)[1:]:
         metrics[split] = _evaluate(network, lanes[split], text, cuts, parts[split])

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from statewise_models.files import replace_bytes
 from statewise_models.network import Network
 from statewise_models.training.facts import Facts
-from statewise_models.training.files import replace_bytes
 from statewise_models.training.history import Epoch
 from statewise_models.training.settings import TrainingSettings
 
