@@ -145,12 +145,15 @@ def finish(trained: Trained, place: Place, promote: bool, scores: Sheet, data: P
     }
     serves = f"--repository {shlex.quote(str(place.repository))}"
     nexts = [f"statewise serve {serves}", f"statewise stream {place.model} {streamed}"]
-    if Repository(place.repository).default(place.model) != exported.version:
+    serving = Repository(place.repository).default(place.model)
+    if serving != exported.version:
+        both = f"{place.model}@{serving} {place.model}@{exported.version}"
         nexts = [
+            f"statewise evaluate {both} --data NEW_DATA {serves}     (is it better than what is served?)",
             f"statewise promote {place.model} {exported.version} {serves}     (until then new sessions get the version of before)",
             *nexts,
         ]
-    for name, text in [*lines.items(), *zip(["what next", "", ""], nexts, strict=False)]:
+    for name, text in [*lines.items(), ("what next", nexts[0]), *(("", words) for words in nexts[1:])]:
         console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
 
 
