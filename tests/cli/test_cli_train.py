@@ -112,7 +112,7 @@ def test_a_run_starts_from_a_version(csv, forecast):
     assert "started from plant@1" in warm.out
     assert "plant@1" in (csv.parent / "var" / "repository" / "plant" / "2" / "report.html").read_text(encoding="utf-8")
     resumed = forecast("--resume")
-    assert (resumed.status, "was started from plant@1, not from drawn weights" in resumed.err) == (2, True)
+    assert (resumed.status, "was started from plant@1, not drawn weights" in resumed.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,9 +98,10 @@ def evaluate(
         gate = Gate(asked, share(max_worse, "--max-worse"), beat_baseline)
         renamed = dict(pair(words) for words in column or [])
         columns = Columns(data, series, time, label, renamed, gaps, duplicates, unsorted)
+        doors = _doors()
         served = _served(repository, versions)
         gate.check(MEASURED[str(served[0].spec.task)], [str(version) for version in served])
-        judged = _judge(served, columns, warm_up)
+        judged = doors[str(served[0].spec.task)](served, columns, warm_up)
         broken = gate.broken(judged)
         if json_file:
             _write(json_file, served, judged, columns, warm_up, broken if gate.stands else None)
@@ -123,13 +125,13 @@ def _served(repository: Path, words: list[str]) -> list[Served]:
     return served
 
 
-def _judge(served: list[Served], columns: Columns, warm_up: int) -> Judged:
+def _doors() -> dict[str, Callable[[Sequence[Served], Columns, int], Judged]]:
+    """Returns what judges the versions of each task; what is not installed is told before a file is looked for."""
     from statewise_models.evaluation.classify import judge_labels
     from statewise_models.evaluation.forecast import judge_forecasts
     from statewise_models.evaluation.tokens import judge_text
 
-    doors = {"forecast": judge_forecasts, "classify": judge_labels, "tokens": judge_text}
-    return doors[str(served[0].spec.task)](served, columns, warm_up)
+    return {"forecast": judge_forecasts, "classify": judge_labels, "tokens": judge_text}
 
 
 def _show(judged: Judged, data: str, all_series: bool) -> None:

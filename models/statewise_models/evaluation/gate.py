@@ -46,14 +46,14 @@ class Gate:
         for subject, contest in judged.overall.items():
             figures = {name: float(scores[measure.key] or 0.0) for name, scores in contest.items()}
             told = {name: f"{figure:{measure.form}}" for name, figure in figures.items()}
-            what = f"{measure.name} of {subject}"
+            what = f"{subject}: {measure.name} {told[last]}"
             limit = self.limits.get(measure.key)
             if limit is not None and measure.worse(figures[last], limit) > 0:
-                yield f"{what} is {told[last]}, and {OPTIONS[measure.key]} is {limit:{measure.form}}"
+                yield f"{what}; {OPTIONS[measure.key]} is {limit:{measure.form}}"
             worse, most = measure.worse(figures[last], figures[first]), self.max_worse
             if most is not None and worse > most:
-                yield f"{what} is {told[last]}, {worse:.1%} worse than {first} ({told[first]}); --max-worse is {100 * most:.4g}%"
+                yield f"{what}, {worse:.1%} worse than {first} ({told[first]}); --max-worse is {100 * most:.4g}%"
             if self.beat_baseline:
                 for name in figures:
                     if name not in judged.versions and measure.worse(figures[last], figures[name]) >= 0:
-                        yield f"{what} is {told[last]}, no better than {name} with {told[name]}"
+                        yield f"{what}, no better than {name} ({told[name]})"

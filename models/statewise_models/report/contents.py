@@ -65,7 +65,7 @@ def report(model: str, trained: Trained, scores: Sheet, origin: Origin, exported
         Section("Settings", pairs=_settings(trained)),
         *([Section("A text that it made", text=trained.metrics["sample"])] if "sample" in trained.metrics else []),
         Section("How it was made", pairs=_making(trained, origin, made), text=origin.command),
-        Section("Is this the file?", _IDENTITY, pairs=_identity(exported)),
+        Section("Is this the file?", _IDENTITY, pairs=_identity(exported), text=f"SHA-256  {exported.digest}"),
     ]
     return page(f"{model}@{exported.version}", subtitle, _tiles(trained, exported), sections)
 
@@ -129,6 +129,7 @@ def _learned(trained: Trained, origin: Origin) -> str:
 def _settings(trained: Trained) -> Pairs:
     config = trained.network.config
     left_out = OF_OTHER_TASKS[config.task] | ({"activation"} if config.cell != "elman" else set())
+    left_out |= set() if config.calendar else {"harmonics"}
     told = {name: _told(value) for name, value in trained.settings.as_dict().items() if name not in left_out}
     return tuple((name.replace("_", " "), value) for name, value in told.items())
 
@@ -163,7 +164,6 @@ def _installed(name: str) -> str:
 
 def _identity(exported: Exported) -> Pairs:
     return (
-        ("SHA-256 of model.onnx", exported.digest),
         ("bytes", f"{exported.bytes:,}"),
         ("largest difference between torch and ONNX Runtime", f"{exported.largest_difference:.1e} of the output's scale"),
     )

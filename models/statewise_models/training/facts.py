@@ -88,7 +88,8 @@ def facts_of_text(text: Text, cuts: Cuts) -> Facts:
     frequent = [(repr(text.vocabulary.decode([number])), f"{counts[number] / len(text):.1%}") for number in oftenest]
     amounts = (
         (kind, f"{len(text):,}"),
-        ("vocabulary", f"{len(text.vocabulary):,}, of which the text has {np.count_nonzero(counts):,}"),
+        ("vocabulary", f"{len(text.vocabulary):,}"),
+        ("of these in the text", f"{np.count_nonzero(counts):,}"),
     )
     split = []
     for name in SPLITS:
