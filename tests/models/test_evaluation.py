@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from statewise_models.data.text import read_text
 from statewise_models.evaluation.classify import FREQUENT, judge_labels
 from statewise_models.evaluation.columns import Columns
 from statewise_models.evaluation.forecast import judge_forecasts
+from statewise_models.evaluation.gate import Gate
 from statewise_models.evaluation.served import LANES, WINDOW, Served, serve
 from statewise_models.evaluation.sheets import groups_sheet, overall_sheet
 from statewise_models.evaluation.tokens import FREQUENCY, judge_text
@@ -205,3 +207,15 @@ def test_no_torch_is_needed(tiny: tuple[Path, dict[str, Network]], tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("[]\n")
+
+
+def test_where_no_baseline_is_known_nothing_is_beaten(tiny: tuple[Path, dict[str, Network]], tmp_path: Path):
+    """A gate does not open because there was nothing to hold the version against."""
+    masked = Network(replace(config("forecast", "gru", 1), calendar=None)).eval()
+    export(masked, repository=tmp_path, model="m")
+    rows = ["1,,3", "2,5,", "3,,6"]
+    (tmp_path / "some.csv").write_text("demand,wind,price\n" + "\n".join(rows) + "\n")
+    judged = judge_forecasts([version(tmp_path, "m")], Columns(tmp_path / "some.csv"), 2)
+    assert list(judged.overall["price"]) == ["m@1"]
+    assert any("no baseline is known" in line for line in Gate({}, beat_baseline=True).broken(judged))
+    assert overall_sheet(judged, "some.csv").rows

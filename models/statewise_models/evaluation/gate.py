@@ -54,6 +54,9 @@ class Gate:
             if most is not None and worse > most:
                 yield f"{what}, {worse:.1%} worse than {first} ({told[first]}); --max-worse is {100 * most:.4g}%"
             if self.beat_baseline:
-                for name in figures:
-                    if name not in judged.versions and measure.worse(figures[last], figures[name]) >= 0:
+                baselines = [name for name in figures if name not in judged.versions]
+                if not baselines:
+                    yield f"{what}, and no baseline is known where it is"
+                for name in baselines:
+                    if measure.worse(figures[last], figures[name]) >= 0:
                         yield f"{what}, no better than {name} ({told[name]})"

@@ -64,7 +64,7 @@ def _badness(judged: Judged, contest: Mapping[str, Figures]) -> float:
     """Returns how much worse the last version is than the first, or, where there is one only, than the best baseline."""
     key, last = judged.decisive.key, judged.versions[-1]
     against = [judged.versions[0]] if len(judged.versions) > 1 else [name for name in contest if name != last]
-    return max(judged.decisive.worse(contest[last][key] or 0.0, contest[name][key] or 0.0) for name in against)
+    return max((judged.decisive.worse(contest[last][key] or 0.0, contest[name][key] or 0.0) for name in against), default=0.0)
 
 
 def _figure(measure: Measure, figures: Figures) -> str:

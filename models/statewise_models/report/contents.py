@@ -96,8 +96,9 @@ def _forecast_tiles(figures: dict[str, Any], split: str) -> list[Tile]:
         if not methods:
             continue
         others = {name: scores["rmse"] for name, scores in methods.items() if name != "model"}
-        name = min(others, key=lambda other: float(others[other]))
-        tiles.append(Tile(f"{target}, RMSE, {split}", f"{methods['model']['rmse']:,.4g}", f"{name}: {others[name]:,.4g}"))
+        name = min(others, key=lambda other: float(others[other]), default="")
+        note = f"{name}: {others[name]:,.4g}" if name else ""
+        tiles.append(Tile(f"{target}, RMSE, {split}", f"{methods['model']['rmse']:,.4g}", note))
     return tiles
 
 
