@@ -10,7 +10,6 @@ A version is enough by itself: no file beside it is needed, and weights come bac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,48 +19,15 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from statewise.repository import Repository, RepositoryError
 from statewise_models.config import InvalidConfig, NetworkConfig
 from statewise_models.export import NETWORK_KEY
 from statewise_models.export.builder import GATE_ORDER
 from statewise_models.network import Network
+from statewise_models.versions import Published, published
+
+__all__ = ["Published", "network_of", "published", "torch_weights"]
 
 Arrays = Mapping[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A version in a repository.
-
-    Attributes:
-        model, version: its name and number.
-        path: its ONNX file.
-    """
-
-    model: str
-    version: int
-    path: Path
-
-    def __str__(self) -> str:
-        """Returns the words that name it."""
-        return f"{self.model}@{self.version}"
-
-
-def published(repository: Path, words: str) -> Published:
-    """Returns the version that `MODEL@VERSION` names; of `MODEL` alone, the one that new sessions get.
-
-    Raises:
-        InvalidConfig: there is no such model or version, or the words name none.
-    """
-    model, mark, number = words.partition("@")
-    place = Repository(repository)
-    if mark and not number.isdecimal():
-        raise InvalidConfig(f"a version is named MODEL or MODEL@NUMBER, not {words!r}")
-    try:
-        version = int(number) if mark else place.default(model)
-        return Published(model, version, place.path(model, version))
-    except RepositoryError as error:
-        raise InvalidConfig(str(error)) from error
 
 
 def network_of(path: Path) -> Network:

@@ -105,6 +105,7 @@ def test_train_alone_is_enough_to_train(tmp_path):
     done = run(statewise(("train",), "train", "tokens", str(text), "--model", "text", *small, *places))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "models" / "text" / "1" / "model.onnx").is_file()
+    assert (tmp_path / "models" / "text" / "1" / "report.html").is_file()
     assert list((tmp_path / "made").glob("*.png"))
 
 
@@ -120,6 +121,17 @@ def test_trace_alone_is_enough_to_look_into_a_model(tmp_path):
     assert (tmp_path / "made" / "trace.png").is_file()
 
 
+def test_evaluate_alone_is_enough_for_a_gate(tmp_path):
+    """`statewise[evaluate]` judges a version where neither torch nor anything of the server is installed."""
+    assert hidden("evaluate") >= {"jinja2", "matplotlib", "prometheus_client", "safetensors", "torch"}
+    fill(tmp_path / "models")
+    (tmp_path / "some.txt").write_text("abc cab abc")
+    words = ("evaluate", "text", "--data", str(tmp_path / "some.txt"), "--repository", str(tmp_path / "models"))
+    passed = run(statewise(("evaluate",), *words, "--max-bits", "99"))
+    assert (passed.returncode, "passes: text@1" in passed.stdout) == (0, True), passed.stderr
+    assert run(statewise(("evaluate",), *words, "--max-bits", "0.001")).returncode == 3
+
+
 @pytest.mark.parametrize(
     ("extras", "arguments", "wanted"),
     [
@@ -130,6 +142,8 @@ def test_trace_alone_is_enough_to_look_into_a_model(tmp_path):
         ((), ["stream", "demand", "--data", "some.csv"], "serve"),
         ((), ["trace", "demand", "--data", "some.csv"], "trace"),
         ((), ["train", "forecast", "some.csv"], "train"),
+        ((), ["evaluate", "text", "--data", "some.txt"], "evaluate"),
+        (("serve",), ["evaluate", "text", "--data", "some.txt"], "evaluate"),
         (("cli",), ["serve"], "serve"),
         (("cli",), ["train", "tokens", "some.txt", "--model", "text"], "train"),
         (("train",), ["serve"], "serve"),
@@ -153,7 +167,7 @@ def test_the_extra_that_is_named_is_enough():
     assert "is not a folder" in run(statewise(("serve",), "serve", "--repository", "no/such")).stderr
 
 
-@pytest.mark.parametrize("extras", [("serve",), ("train",), ("trace",), ("serve", "train", "trace"), ("dev",)])
+@pytest.mark.parametrize("extras", [("serve",), ("evaluate",), ("train",), ("trace",), ("serve", "train", "trace"), ("dev",)])
 def test_no_set_of_extras_brings_onnx_runtime_twice(extras):
     """The distributions onnxruntime and onnxruntime-gpu write into the same folder, so together they are neither."""
     assert len({"onnxruntime", "onnxruntime-gpu"} & distributions(*extras)) == 1

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from statewise_models.cli import options as o
-from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, stream_words
+from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, start_of, stream_words
+from statewise_models.sheet import Row, Sheet
 
 Data = Annotated[Path, typer.Argument(help="A CSV (with a header) or Parquet file, a row a timestep.")]
 Targets = Annotated[list[str], typer.Option(help="A column to forecast one timestep ahead; may be given again.")]
@@ -62,6 +62,7 @@ def forecast(
     output: o.Output = None,
     promote: o.Promote = False,
     resume: o.Resume = False,
+    init_from: o.InitFrom = None,
 ) -> None:
     """Forecast columns of a table one timestep ahead.
 
@@ -78,28 +79,28 @@ def forecast(
     choices = locals()
     with plainly(choices):
         settings = settings_of(choices)
-        policy, place = policy_of(choices), Place.of(choices)
+        policy, place, start = policy_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.table import read_table
         from statewise_models.training import train_forecast
 
         inputs = [*target, *(name for name in input or [] if name not in target)]
         table = read_table(data, targets=target, inputs=inputs, series=series, time=time, policy=policy)
         place.check()
-        trained = train_forecast(table, settings, output=place.output, resume=resume)
-        finish(
-            trained, place, promote, _scores(trained.metrics), stream_words(data, series=series, time=time if calendar else None)
-        )
+        trained = train_forecast(table, settings, output=place.output, resume=resume, start=start)
+        streamed = stream_words(data, series=series, time=time if calendar else None)
+        finish(trained, place, promote, _scores(trained.metrics), data, streamed, start)
 
 
-def _scores(metrics: dict[str, Any]) -> Table:
+def _scores(metrics: dict[str, Any]) -> Sheet:
     """Returns the errors of the model beside those of the naive forecasts."""
-    table = Table("split", "target", "forecast", title="One timestep ahead, in the target's own unit")
-    for heading in ("RMSE", "MAPE %", "timesteps"):
-        table.add_column(heading, justify="right")
+    groups: list[tuple[Row, ...]] = []
     for split, targets in metrics.items():
         for target, methods in targets.items():
-            for method, figures in methods.items():
-                mape = "–" if figures["mape"] is None else f"{figures['mape']:.2f}"
-                table.add_row(split, target, method, f"{figures['rmse']:,.4g}", mape, f"{figures['count']:,}")
-            table.add_section()
-    return table
+            groups.append(tuple((split, target, method, *_errors(figures)) for method, figures in methods.items()))
+    numbers = ("RMSE", "MAE", "MAPE %", "timesteps")
+    return Sheet("One timestep ahead, in the target's own unit", ("split", "target", "forecast"), numbers, tuple(groups), "model")
+
+
+def _errors(figures: dict[str, Any]) -> Row:
+    mape = "–" if figures["mape"] is None else f"{figures['mape']:.2f}"
+    return (f"{figures['rmse']:,.4g}", f"{figures['mae']:,.4g}", mape, f"{figures['count']:,}")

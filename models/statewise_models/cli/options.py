@@ -25,6 +25,14 @@ Promote = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the checkpoint in --output, with the same settings.", rich_help_panel=RESULT)
 ]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="MODEL[@VERSION]: start from that version's weights, not from drawn ones.",
+        show_default=False,
+        rich_help_panel=LEARNING,
+    ),
+]
 
 Cell = Annotated[
     str, typer.Option(help="elman, lstm, peephole (an LSTM whose gates see the cell state) or gru.", rich_help_panel=NETWORK)
