@@ -5,20 +5,45 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from statewise.spec import Calendar, Missing, Task, Vocabulary
 
-Cell = Literal["elman", "lstm", "gru"]
+Cell = Literal["elman", "lstm", "peephole", "gru"]
 Activation = Literal["tanh", "relu"]
 Scale = Literal["global", "series"]
 
 CELLS: tuple[str, ...] = get_args(Cell)
-GATES = {"elman": 1, "lstm": 4, "gru": 3}
+GATES = {"elman": 1, "lstm": 4, "peephole": 4, "gru": 3}
+TRACED = {
+    "elman": ("hidden",),
+    "lstm": ("f", "i", "o", "candidate", "cell_state", "hidden"),
+    "peephole": ("f", "i", "o", "candidate", "cell_state", "hidden"),
+    "gru": ("reset", "update", "candidate", "hidden"),
+}
+"""What a layer of a cell computes at a timestep, by the names of `reference`."""
+OUT = -1
+"""As the source of a route: the network's own output, that is the head's values, before they become raw outputs."""
+FEEDBACK_TAKES = "it takes FROM:TO with commas between, layers counted from 1 and each pair once, or out:TO, such as 1:1,2:1,out:1"
 
 
 class InvalidConfig(ValueError):
     """A setting is wrong; the message names it and what it takes."""
+
+
+class Route(NamedTuple):
+    """What a layer of a feedback network sees of the last timestep: the output of the layer `source`, or `OUT`; counted from 1."""
+
+    source: int
+    target: int
+
+    def __str__(self) -> str:
+        return f"{'out' if self.source == OUT else self.source}:{self.target}"
+
+    @property
+    def state(self) -> str:
+        """The state that keeps the output."""
+        return "output" if self.source == OUT else f"hidden_{self.source - 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +101,9 @@ class NetworkConfig:
     Attributes:
         task: what the head returns. forecast: `forecast [timesteps, targets]`; classify: `probability [timesteps, labels]`;
             tokens: `logits [timesteps, vocabulary]`.
-        cell: `elman`, `lstm` or `gru`.
+        cell: `elman`, `lstm`, `peephole` or `gru`.
         activation: of the Elman cell only.
+        feedback: which outputs of the last timestep are fed to which layers (Elman cell only); empty: each layer's to itself.
         hidden_size: units of each layer.
         layers: recurrent layers, one upon the other.
         dropout: between layers, in training only.
@@ -97,6 +123,7 @@ class NetworkConfig:
     hidden_size: int = 64
     layers: int = 1
     activation: Activation = "tanh"
+    feedback: tuple[Route, ...] = ()
     dropout: float = 0.0
     features: tuple[Feature, ...] = ()
     calendar: Calendar | None = None
@@ -118,7 +145,20 @@ class NetworkConfig:
                 raise InvalidConfig(f"{field} must be at least 1, not {getattr(self, field)}")
         if not 0.0 <= self.dropout < 1.0:
             raise InvalidConfig(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if self.feedback:
+            self._check_feedback()
         self._check_task()
+
+    def _check_feedback(self) -> None:
+        if self.cell != "elman":
+            raise InvalidConfig(f"--feedback goes with cell elman, not {self.cell!r}; {FEEDBACK_TAKES}")
+        for route in self.feedback:
+            for layer in (route.target,) if route.source == OUT else route:
+                if not 1 <= layer <= self.layers:
+                    named = "1 only" if self.layers == 1 else f"1 to {self.layers}"
+                    raise InvalidConfig(f"--feedback {route}: there is no layer {layer} (layers: {named}); {FEEDBACK_TAKES}")
+            if self.feedback.count(route) > 1:
+                raise InvalidConfig(f"--feedback {route}: it is there twice; {FEEDBACK_TAKES}")
 
     def _check_task(self) -> None:
         if self.task == "tokens":
@@ -160,10 +200,27 @@ class NetworkConfig:
         return sizes[self.task]
 
     @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes of a feedback network, by target and then source; none where each layer sees itself, a plain Elman network."""
+        own = {Route(layer, layer) for layer in range(1, self.layers + 1)}
+        return () if set(self.feedback) in (set(), own) else tuple(sorted(self.feedback, key=lambda route: route[::-1]))
+
+    @property
+    def state_sizes(self) -> dict[str, int]:
+        """The states in their fixed order and the length of each: `hidden_0, cell_state_0, hidden_1, …`.
+
+        Only LSTMs have cell states. A feedback network keeps what its routes feed: hidden states, and `output` (the head's values).
+        """
+        if self.routes:
+            kept = sorted(self.routes, key=lambda route: (route.source == OUT, route.source))
+            return {route.state: self.head_size if route.source == OUT else self.hidden_size for route in kept}
+        kinds = [kind for kind in ("hidden", "cell_state") if kind in TRACED[self.cell]]
+        return {f"{kind}_{layer}": self.hidden_size for layer in range(self.layers) for kind in kinds}
+
+    @property
     def state_names(self) -> tuple[str, ...]:
-        """The states in their fixed order: `hidden_0, cell_state_0, hidden_1, …` (no cell state but for LSTM)."""
-        kinds = ("hidden", "cell_state") if self.cell == "lstm" else ("hidden",)
-        return tuple(f"{kind}_{layer}" for layer in range(self.layers) for kind in kinds)
+        """The names of the states, in their fixed order."""
+        return tuple(self.state_sizes)
 
     @property
     def base_places(self) -> tuple[int | None, ...]:
@@ -190,6 +247,7 @@ class NetworkConfig:
         raw["labels"] = tuple(raw["labels"])
         series = raw.get("series", ())
         raw["series"] = tuple(SeriesScale(each["name"], tuple(each["mean"]), tuple(each["scale"])) for each in series)
+        raw["feedback"] = tuple(Route(*route) for route in raw.get("feedback", ()))
         if raw["calendar"]:
             raw["calendar"] = Calendar(**{**raw["calendar"], "periods": tuple(raw["calendar"]["periods"])})
         if raw["vocabulary"]:

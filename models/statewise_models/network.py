@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from statewise.spec import SERIES_MEAN, SERIES_SCALE
+from statewise_models.cells import FeedbackElman, PeepholeLSTM
 from statewise_models.config import NetworkConfig
 
 TAU = 2 * math.pi
@@ -25,8 +26,8 @@ class Network(nn.Module):
 
     `inputs` are `x` float32 `[timesteps, batch, features]` and, with a calendar, `time` int64 `[timesteps, batch]`; for tokens,
     `token` int64 `[timesteps, batch]`. With `scale="series"` also `series_mean` and `series_scale`, float32 `[timesteps or 1,
-    batch, targets]`, which the exported graph takes as states. `states` are one tensor `[batch, hidden_size]` for each of
-    `config.state_names`.
+    batch, targets]`, which the exported graph takes as states. `states` are one tensor `[batch, size]` for each of
+    `config.state_sizes`.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -40,7 +41,7 @@ class Network(nn.Module):
     def initial(self, batch: int) -> list[Tensor]:
         """Returns the state of `batch` sessions just opened: zeros."""
         like = self.head.weight
-        return [like.new_zeros(batch, self.config.hidden_size) for _ in self.config.state_names]
+        return [like.new_zeros(batch, size) for size in self.config.state_sizes.values()]
 
     def forward(
         self, inputs: Mapping[str, Tensor], states: Sequence[Tensor], lengths: Tensor | None = None
@@ -113,6 +114,10 @@ class Network(nn.Module):
         return torch.stack(waves, dim=-1)
 
     def _recur(self, vectors: Tensor, states: Sequence[Tensor], lengths: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        if isinstance(self.recurrent, FeedbackElman):
+            return cast(tuple[Tensor, list[Tensor]], self.recurrent(vectors, states, lengths, self.head))
+        if isinstance(self.recurrent, PeepholeLSTM):
+            return cast(tuple[Tensor, list[Tensor]], self.recurrent(vectors, states, lengths))
         carried = self._stack(states)
         if lengths is None:
             hidden, new = self.recurrent(vectors, carried)
@@ -133,9 +138,13 @@ class Network(nn.Module):
         return list(new)
 
 
-def _recurrent(config: NetworkConfig) -> nn.RNNBase:
+def _recurrent(config: NetworkConfig) -> nn.RNNBase | PeepholeLSTM | FeedbackElman:
     dropout = config.dropout if config.layers > 1 else 0.0
     sizes = (config.front_size, config.hidden_size, config.layers)
+    if config.routes:
+        return FeedbackElman(config)
+    if config.cell == "peephole":
+        return PeepholeLSTM(config)
     if config.cell == "elman":
         return nn.RNN(*sizes, nonlinearity=config.activation, dropout=dropout)
     if config.cell == "lstm":

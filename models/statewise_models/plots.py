@@ -1,4 +1,4 @@
-"""Plots of training, as PNG files, each complete or absent."""
+"""Pictures of training, as matplotlib's figures: `save` makes files of them, `report.pictures` parts of a page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from statewise_models.training.files import replace_file
+from statewise_models.files import replace_file
 from statewise_models.training.history import Epoch, best
 
 DOTS_PER_INCH = 110
-TRUTH, MODEL, QUIET = "0.6", "#c23b22", "0.45"
+TRUTH, MODEL, QUIET, FAINT = "#999999", "#c23b22", "#737373", "#ebebeb"
+ON_LIGHT, ON_DARK = "#111111", "#ffffff"  # a matrix's numbers, on its own shades of blue
 MOST_NUMBERED = 30  # labels of a confusion matrix that still has room for its counts
 LONGEST_LABEL = 24  # characters of a label that are shown
 LABELLED_DIGITS = ((0.8, range(1, 10)), (1.6, (1, 2, 3, 5)), (3, (1, 3)), (float("inf"), (1,)))
@@ -25,9 +26,9 @@ LABELLED_DIGITS = ((0.8, range(1, 10)), (1.6, (1, 2, 3, 5)), (3, (1, 3)), (float
 LEVEL_CHARACTERS = 24  # characters of labels that stand side by side; more are turned
 
 
-def plot_losses(history: Sequence[Epoch], path: Path, unit: str) -> None:
-    """Draws training and validation loss by epoch; `unit` names the loss."""
-    figure, axes = _figure(8, 4.5)
+def plot_losses(history: Sequence[Epoch], unit: str, width: float = 8) -> Figure:
+    """Draws training and validation loss by epoch; `unit` names the loss, `width` is in inches."""
+    figure, axes = _figure(width, 4.5 * min(1.0, width / 6))
     epochs = [epoch.number for epoch in history]
     point = "o" if len(history) == 1 else None
     axes.plot(epochs, [epoch.training_loss for epoch in history], marker=point, color=TRUTH, label="training")
@@ -41,7 +42,7 @@ def plot_losses(history: Sequence[Epoch], path: Path, unit: str) -> None:
         axes.set_yscale("log")
         _plain_numbers(axes)
     axes.legend(frameon=False)
-    _save(figure, path)
+    return figure
 
 
 def plot_forecast(
@@ -51,16 +52,17 @@ def plot_forecast(
     targets: Sequence[str],
     series: str,
     split: str,
-    path: Path,
-) -> None:
+    width: float = 10,
+) -> Figure:
     """Draws one-step-ahead forecasts over the truth, a panel for each target.
 
     Args:
         time: `[timesteps]`, datetimes in UTC or integers.
         truth, forecast: `[timesteps, targets]` in the columns' own units; NaN where unknown.
         series, split: what is shown, for the title.
+        width: in inches.
     """
-    figure = Figure(figsize=(10, 1.2 + 3.2 * len(targets)), layout="constrained")
+    figure = Figure(figsize=(width, 1.2 + 3.2 * min(1.0, width / 7) * len(targets)), layout="constrained")
     panels = figure.subplots(len(targets), 1, sharex=True, squeeze=False)[:, 0]
     figure.suptitle(f"{_shown(series)}, {split}: forecast one timestep ahead, and the truth")
     for place, (target, axes) in enumerate(zip(targets, panels, strict=True)):
@@ -77,10 +79,10 @@ def plot_forecast(
         locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         panels[-1].xaxis.set_major_locator(locator)
         panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    _save(figure, path)
+    return figure
 
 
-def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], split: str, path: Path) -> None:
+def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], split: str) -> Figure:
     """Draws a confusion matrix: counts of sequences `[true label, predicted label]`, shaded by share of the true label."""
     counts = np.array(confusion)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -92,14 +94,20 @@ def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], sp
     accuracy = np.trace(counts) / max(counts.sum(), 1)
     axes.set(title=f"{split}: {counts.sum():,} sequences, {accuracy:.1%} right", xlabel="predicted label", ylabel="true label")
     figure.colorbar(picture, ax=axes, label="share of the true label", format="{x:.0%}")
-    _save(figure, path)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as a PNG file, whole or not at all; raises `OSError`."""
+    FigureCanvasAgg(figure)
+    replace_file(path, lambda incoming: figure.savefig(incoming, dpi=DOTS_PER_INCH))
 
 
 def _name_and_count(axes: Axes, labels: Sequence[str], counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:
     """Writes the labels beside a confusion matrix and the counts `[true label, predicted label]` into it."""
     for (true, predicted), count in np.ndenumerate(counts):
         if count:
-            colour = "white" if share[true, predicted] > 0.5 else "black"
+            colour = ON_DARK if share[true, predicted] > 0.5 else ON_LIGHT
             axes.text(predicted, true, f"{count}", ha="center", va="center", color=colour, fontsize="small")
     places = range(len(labels))
     turned = max(map(len, labels)) * len(labels) > LEVEL_CHARACTERS and max(map(len, labels)) > 3
@@ -111,7 +119,7 @@ def _error(truth: NDArray[np.float32], forecast: NDArray[np.float32]) -> str:
     """Returns the root mean squared error of what is drawn, in words."""
     squares = np.square(truth.astype(np.float64) - forecast)
     known = squares[np.isfinite(squares)]
-    return f"RMSE of this stretch: {np.sqrt(known.mean()):,.4g}, in the column's own unit" if len(known) else "nothing known here"
+    return f"RMSE of this stretch: {np.sqrt(known.mean()):,.4g}" if len(known) else "nothing known here"
 
 
 def _shown(name: str) -> str:
@@ -132,7 +140,7 @@ def _plain_numbers(axes: Axes) -> None:
 
     axes.yaxis.set_major_formatter(FuncFormatter(plain))
     axes.yaxis.set_minor_formatter(FuncFormatter(plain))
-    axes.grid(axis="y", which="major" if len(labelled) < len(LABELLED_DIGITS[0][1]) else "both", color="0.92")
+    axes.grid(axis="y", which="major" if len(labelled) < len(LABELLED_DIGITS[0][1]) else "both", color=FAINT)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -144,8 +152,3 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _bare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    replace_file(path, lambda incoming: figure.savefig(incoming, dpi=DOTS_PER_INCH))

@@ -1,6 +1,8 @@
 """The model repository on disk: which models and versions exist, which one new sessions get, and how a version is added.
 
     <root>/<model>/<version>/model.onnx     a version, complete from the moment its folder has that name
+    <root>/<model>/<version>/trace.onnx     what its cells do, gate by gate: for `statewise trace`, never served
+    <root>/<model>/<version>/report.html    how it came about and how good it is, for people; may be absent
     <root>/<model>/serving.json             what new sessions get; absent, the newest version:
                                             {"default": 3, "previous": 2, "canary": {"version": 4, "share": 0.1}}
 
@@ -22,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL_FILE = "model.onnx"
+TRACE_FILE = "trace.onnx"
+REPORT_FILE = "report.html"
 SERVING_FILE = "serving.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]*")
@@ -94,6 +98,13 @@ class Repository:
             raise RepositoryError(f"model {model!r} has no version {version} (it has: {', '.join(map(str, versions))})")
         return self.root / model / str(version) / MODEL_FILE
 
+    def trace(self, model: str, version: int) -> Path:
+        """Returns the explicit-gate graph of a version; raises `RepositoryError` if there is none."""
+        file = self.path(model, version).with_name(TRACE_FILE)
+        if not file.is_file():
+            raise RepositoryError(f"version {version} of {model!r} has no {TRACE_FILE}: it was exported before there were traces")
+        return file
+
     def default(self, model: str) -> int:
         """Returns the version that new sessions get: what serving.json names, else the newest."""
         return self.serving(model).default
@@ -149,11 +160,19 @@ class Repository:
                 raise RepositoryError(f"version {version} is what all new sessions get already")
         self._write(model, Serving(serving.default, serving.previous, version, share if version else 0.0))
 
-    def publish(self, model: str, write: Callable[[Path], None], *, promote: bool = False) -> int:
+    def publish(
+        self,
+        model: str,
+        write: Callable[[Path], None],
+        *,
+        describe: Callable[[Path, int], None] | None = None,
+        promote: bool = False,
+    ) -> int:
         """Adds the next version of `model` and returns its number.
 
-        `write` is given a hidden folder and must leave `model.onnx` in it; if it raises, nothing remains. The first version
-        becomes what new sessions get, later ones only with `promote`.
+        `write` is given a hidden folder and must leave `model.onnx` in it; `describe` is then given the folder and the number
+        that it is about to have, and called again if another version takes that number first. If either raises, nothing
+        remains. The first version becomes what new sessions get, later ones only with `promote`.
 
         Raises:
             RepositoryError: the repository cannot be written, or the disk is full.
@@ -166,9 +185,10 @@ class Repository:
             raise RepositoryError(f"cannot write to {folder}: {error.strerror}") from error
         try:
             write(incoming)
-            _flush(incoming / MODEL_FILE)
+            for file in {incoming / MODEL_FILE, *filter(Path.is_file, incoming.iterdir())}:
+                _flush(file)
             incoming.chmod(0o755)
-            version = self._move(incoming, folder)
+            version = self._move(incoming, folder, describe or (lambda *_: None))
         except OSError as error:
             raise RepositoryError(f"cannot write to {folder}: {error.strerror}") from error
         finally:
@@ -199,10 +219,11 @@ class Repository:
         except OSError as error:
             raise RepositoryError(f"cannot write {folder / SERVING_FILE}: {error.strerror}") from error
 
-    def _move(self, incoming: Path, folder: Path) -> int:
+    def _move(self, incoming: Path, folder: Path, describe: Callable[[Path, int], None]) -> int:
         while True:
             taken = [int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name)]  # be it a version or not
             version = max(taken, default=0) + 1
+            describe(incoming, version)
             try:
                 incoming.rename(folder / str(version))
             except OSError:

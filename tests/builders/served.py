@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statewise.spec import Calendar, Vocabulary
-from statewise_models.config import Feature, NetworkConfig, Target
+from statewise_models.config import CELLS, OUT, Feature, NetworkConfig, Route, Target
 
+KINDS = (*CELLS, "jordan", "feedback")
+"""Every cell, and Elman networks whose layers see outputs of the last timestep: the network's alone, or those of several layers."""
 LAYERS = (1, 3)
 TASKS = ("forecast", "classify", "tokens")
 
@@ -33,6 +36,11 @@ class Running:
 
 def config(task: str, cell: str, layers: int) -> NetworkConfig:
     """Returns a small network of a kind; the forecast has all that a front can have."""
+    if cell == "jordan":
+        return dataclasses.replace(config(task, "elman", layers), feedback=(Route(OUT, 1),))
+    if cell == "feedback":
+        routes = (Route(1, 1), Route(OUT, 1), *(Route(layer, layer - 1) for layer in range(2, layers + 1)))
+        return dataclasses.replace(config(task, "elman", layers), feedback=routes)
     if task == "tokens":
         return NetworkConfig("tokens", cell, 12, layers, vocabulary=Vocabulary(tuple("abcdefgh ")), embedding_size=5)
     if task == "classify":

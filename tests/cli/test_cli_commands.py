@@ -26,7 +26,7 @@ def test_help_lists_every_command_without_importing_the_training_package():
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
-    assert all(f" {command} " in done.stdout for command in ("serve", "models", "promote", "stream", "train"))
+    assert all(f" {command} " in done.stdout for command in ("serve", "models", "promote", "stream", "trace", "train"))
     assert done.stdout.endswith("[]\n")
 
 

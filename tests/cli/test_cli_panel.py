@@ -177,7 +177,7 @@ def test_a_file_of_one_series_is_known_by_its_name(stream, tmp_path, command, se
     [
         ([], "the model does not know series 'new', and its session must be given series_mean, series_scale: --constant"),
         (["--constant", "series_mean=1"], "must be given series_scale: --constant series_scale=… or --warm-up N"),
-        (["--constant", "scale=1"], "sessions of store are given series_mean, series_scale, not 'scale'"),
+        (["--constant", "scale=1"], "the model's sessions are given series_mean, series_scale, not 'scale'"),
         (["--constant", "series_mean=1,2"], "--constant series_mean takes 1 numbers with commas between, not '1,2'"),
         (["--constant", "series_mean=much"], "--constant series_mean takes 1 numbers"),
         (["--constant", "series_mean=1", "--constant", "series_scale=0"], "row 2: series_scale: takes numbers above 0"),

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from builders.command import Command, Ended
+from builders.pages import Page
 
 QUICK = ("--epochs", "2", "--hidden", "4", "--lanes", "2")
 FORECAST = ("--target", "load", "--model", "plant", "--time", "time", "--window", "8", *QUICK)
@@ -58,9 +59,12 @@ def test_each_task_is_trained_exported_and_told(csv, train, forecast):
     rows = [f"s{n},{'ab'[n % 2]},{(-1) ** n * np.sin(t):.3f}" for n in range(24) for t in range(5 + n % 4)]
     (folder / "labels.csv").write_text("series,label,x\n" + "\n".join(rows))
     (folder / "book.txt").write_text("to be or not to be, that is the question. " * 20)
+    jordan, peephole = ("--cell", "elman", "--feedback", "out:1"), ("--cell", "peephole")
     done = [
-        forecast("--input", "wind", "--calendar", "24", "--difference"),
-        train("classify", "labels.csv", "--series", "series", "--label", "label", "--input", "x", "--model", "kind", *QUICK),
+        forecast("--input", "wind", "--calendar", "24", "--difference", *jordan),
+        train(
+            "classify", "labels.csv", "--series", "series", "--label", "label", "--input", "x", "--model", "kind", *QUICK, *peephole
+        ),
         train("tokens", "book.txt", "--model", "writer", "--window", "8", *QUICK),
     ]
     for each, model in zip(done, ("plant", "kind", "writer"), strict=True):
@@ -68,6 +72,10 @@ def test_each_task_is_trained_exported_and_told(csv, train, forecast):
         assert (folder / "var" / "repository" / model / "1" / "model.onnx").exists()
         assert json.loads((folder / "var" / "repository" / model / "serving.json").read_text()) == {"default": 1}
         assert f"statewise stream {model}" in each.out
+        assert f"var/repository/{model}/1/report.html" in each.out
+        page = (folder / "var" / "repository" / model / "1" / "report.html").read_text(encoding="utf-8")
+        assert Page(page).outside() == []
+        assert f"--model {model}" in page
         assert {"checkpoint.safetensors", "metrics.jsonl", "loss.png"} <= {
             p.name for p in (folder / "var" / "training" / model).iterdir()
         }
@@ -80,6 +88,7 @@ def test_a_second_version_waits_for_its_promotion(csv, forecast):
     serving = csv.parent / "var" / "repository" / "plant" / "serving.json"
     assert json.loads(serving.read_text())["default"] == 1
     assert "statewise promote plant 2" in again.out
+    assert "statewise evaluate plant@1 plant@2" in again.out
     assert forecast("--promote").status == 0
     assert json.loads(serving.read_text())["default"] == 3
 
@@ -93,6 +102,38 @@ def test_a_run_goes_on_from_its_checkpoint(csv, forecast):
         json.loads(line)["epoch"] for line in (csv.parent / "var" / "training" / "plant" / "metrics.jsonl").read_text().splitlines()
     ]
     assert epochs == [1, 2, 3]
+
+
+def test_a_run_starts_from_a_version(csv, forecast):
+    """The first epoch of a warm start is better than a cold one's, the summary and the spec say where it came from."""
+    losses = csv.parent / "var" / "training" / "plant" / "metrics.jsonl"
+    assert forecast("--epochs", "12").status == 0
+    cold = [json.loads(line)["validation_loss"] for line in losses.read_text().splitlines()]
+    warm = forecast("--init-from", "plant")
+    assert warm.status == 0, warm.err
+    assert json.loads(losses.read_text().splitlines()[0])["validation_loss"] < cold[0]
+    assert "started from plant@1" in warm.out
+    assert "plant@1" in (csv.parent / "var" / "repository" / "plant" / "2" / "report.html").read_text(encoding="utf-8")
+    resumed = forecast("--resume")
+    assert (resumed.status, "was started from plant@1, not drawn weights" in resumed.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--init-from", "plants"], "no model 'plants'"),
+        (["--init-from", "plant@2"], "has no version 2"),
+        (["--init-from", "plant", "--hidden", "5"], "hidden size must be the same: plant@1 has 4, this run 5"),
+        (["--init-from", "plant", "--input", "wind"], "inputs must be the same: plant@1 has load, this run load, wind"),
+    ],
+)
+def test_a_version_of_another_kind_is_no_start(csv, forecast, words, told):
+    """One line names the first difference, before anything is trained."""
+    forecast()
+    ended = forecast(*words)
+    assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+    assert told in ended.err
+    assert not (csv.parent / "var" / "repository" / "plant" / "2").exists()
 
 
 @pytest.mark.parametrize(
@@ -121,6 +162,15 @@ def test_resuming_with_other_options_is_refused(csv, forecast, words, told):
     [
         (["--target", "lode"], "lode"),
         (["--cell", "transformer"], "elman, lstm"),
+        (["--feedback", "1:1"], "--feedback goes with cell elman, not 'lstm'"),
+        (["--cell", "elman", "--feedback", "2:1"], "--feedback 2:1: there is no layer 2 (layers: 1 only)"),
+        (["--cell", "elman", "--layers", "2", "--feedback", "1:3"], "--feedback 1:3: there is no layer 3 (layers: 1 to 2)"),
+        (["--cell", "elman", "--feedback", "0:1"], "--feedback 0:1: there is no layer 0"),
+        (["--cell", "elman", "--feedback", "1:out"], "--feedback 1:out: out is fed to layers"),
+        (["--cell", "elman", "--feedback", "out:1,out:1"], "--feedback out:1: it is there twice"),
+        (["--cell", "elman", "--feedback", "1:1;out:1"], "--feedback cannot be read at '1:1;out:1'"),
+        (["--cell", "elman", "--feedback", "1:1,"], "--feedback cannot be read at ''"),
+        (["--cell", "elman", "--feedback", "-1:1"], "it takes FROM:TO with commas between"),
         (["--calendar", "daily"], "--calendar takes whole numbers"),
         (["--calendar", "48,48"], "each once, not 48,48"),
         (["--validation", "0.99"], "validation must be above 0"),

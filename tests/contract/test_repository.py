@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.repository import MODEL_FILE, SERVING_FILE, Repository, RepositoryError, check_name
+from statewise.repository import MODEL_FILE, REPORT_FILE, SERVING_FILE, Repository, RepositoryError, check_name
 
 
 def model(text="onnx"):
@@ -57,6 +57,34 @@ def test_versions_are_ordered_as_numbers(repository):
     for _ in range(11):
         repository.publish("demand", model())
     assert repository.versions("demand") == list(range(1, 12))
+
+
+def test_a_version_is_described_under_the_number_that_it_gets(repository):
+    """A page that names its version is written before the version is there, and again if another takes the number meanwhile."""
+    told = []
+
+    def describe(folder, version):
+        told.append(version)
+        (folder / REPORT_FILE).write_text(f"version {version}")
+        if told == [1]:
+            repository.publish("demand", model("quicker"))
+
+    assert repository.publish("demand", model("slower"), describe=describe) == 2
+    assert told == [1, 2]
+    assert repository.path("demand", 2).with_name(REPORT_FILE).read_text() == "version 2"
+    assert repository.path("demand", 1).read_text() == "quicker"
+
+
+def test_a_version_that_cannot_be_described_does_not_exist(repository):
+    """Half of a version is none."""
+
+    def describe(folder, version):
+        (folder / REPORT_FILE).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RepositoryError, match="No space left"):
+        repository.publish("demand", model(), describe=describe)
+    assert everything_below(repository.root) == []
 
 
 def test_the_first_version_is_what_new_sessions_get(three):

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from builders.served import LAYERS, TASKS, Running, config, name, start
-from statewise_models.config import CELLS
+from builders.served import KINDS, LAYERS, TASKS, Running, config, name, start
 from statewise_models.export import export
 from statewise_models.network import Network
 
@@ -18,7 +17,7 @@ from statewise_models.network import Network
 def networks() -> dict[str, Network]:
     """One random network of every kind."""
     torch.manual_seed(5)
-    kinds = [(task, cell, layers) for task in TASKS for cell in CELLS for layers in LAYERS]
+    kinds = [(task, cell, layers) for task in TASKS for cell in KINDS for layers in LAYERS]
     return {name(*kind): Network(config(*kind)).eval() for kind in kinds}
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from builders.served import LAYERS, TASKS, Running, name
+from builders.served import KINDS, LAYERS, TASKS, Running, name
 from statewise.client import AsyncClient
-from statewise_models.config import CELLS
 from statewise_models.export.conversation import conversation
 from statewise_models.network import Network
 
@@ -21,7 +20,7 @@ TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize("layers", LAYERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KINDS)
 @pytest.mark.parametrize("task", TASKS)
 async def test_interleaved_chunks_equal_the_offline_run(
     task: str, cell: str, layers: int, server: Running, networks: dict[str, Network]

@@ -63,7 +63,7 @@ def test_text_among_numbers_is_refused_with_column_line_and_text(tmp_path):
 def test_missing_values_are_refused_with_the_first_lines_and_their_count(tmp_path):
     """Seven words for no value: five lines are named, two are counted. A blank line is a missing value too."""
     content = "load,wind\n" + "".join(f"{word},1\n" for word in ("1", "", "NA", "nan", "NULL", "N/A", "None", "null", "8"))
-    expected = "column 'load' has no value: lines 3, 4, 5, 6, 7 and 2 more (missing: mask would keep it)"
+    expected = "column 'load' has no value: lines 3, 4, 5, 6, 7 and 2 more (only a model trained with missing: mask takes that)"
     assert refusal(tmp_path / "a.csv", content) == expected
     assert refusal(tmp_path / "b.csv", "load\n1\n\n3\n").startswith("column 'load' has no value: line 3")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from statewise_models.plots import _plain_numbers, plot_confusion, plot_forecast, plot_losses
+from statewise_models.plots import _plain_numbers, plot_confusion, plot_forecast, plot_losses, save
 from statewise_models.training.history import Epoch, Judgement
 
 PNG = b"\x89PNG"
@@ -19,7 +19,7 @@ def history(losses):
 @pytest.mark.parametrize("losses", [[1.0], [3.0, 2.9], [0.0, 0.0], np.geomspace(10, 1e-6, 40).tolist()])
 def test_any_losses_are_drawn(tmp_path, losses):
     """One epoch, losses close together, losses of nothing and over seven decades: no warning, and a picture."""
-    plot_losses(history(losses), tmp_path / "loss.png", "nats")
+    save(plot_losses(history(losses), "nats"), tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(PNG)
 
 
@@ -39,7 +39,8 @@ def test_losses_are_labelled_with_plain_numbers(low, high):
 def test_forecasts_are_drawn_with_any_names_and_unknown_values(tmp_path, time):
     """Dollar signs start no formula, and a target of which nothing is known costs its line only."""
     truth = np.stack([np.arange(40), np.full(40, np.nan)], axis=1).astype(np.float32)
-    plot_forecast(time, truth, truth + 1, ["price $/MWh $", "silent"], "a_$series$" * 9, "test", tmp_path / "forecast.png")
+    figure = plot_forecast(time, truth, truth + 1, ["price $/MWh $", "silent"], "a_$series$" * 9, "test")
+    save(figure, tmp_path / "forecast.png")
     assert (tmp_path / "forecast.png").read_bytes().startswith(PNG)
 
 
@@ -48,5 +49,5 @@ def test_confusions_are_drawn_with_any_labels(tmp_path, labels):
     """Few, long and many; a label without a sequence divides nothing by zero."""
     counts = np.eye(len(labels), dtype=int) * 3
     counts[0] = 0
-    plot_confusion(counts.tolist(), labels, "test", tmp_path / "confusion.png")
+    save(plot_confusion(counts.tolist(), labels, "test"), tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").read_bytes().startswith(PNG)

@@ -10,11 +10,11 @@ import pytest
 from statewise_models.data.policy import InvalidData
 from statewise_models.data.split import split_table
 from statewise_models.data.table import Series, Table
+from statewise_models.scores import naive
 from statewise_models.training import TrainingSettings, train_forecast
 from statewise_models.training import forecast as forecasts
 from statewise_models.training.forecast import configure, forecast_table
 from statewise_models.training.scaling import moments
-from statewise_models.training.scores import naive
 
 SETTINGS = TrainingSettings(cell="gru", hidden=4, epochs=1, window=8, lanes=2, accelerator="cpu")
 

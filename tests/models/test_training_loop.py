@@ -10,10 +10,10 @@ import torch
 
 from statewise_models.config import Feature, InvalidConfig, NetworkConfig
 from statewise_models.data.table import Series, Table
+from statewise_models.files import check_writable, replace_bytes, replace_file
 from statewise_models.network import Network
 from statewise_models.training import Diverged, TrainingSettings, train_forecast
 from statewise_models.training.checkpoint import load
-from statewise_models.training.files import check_writable, replace_bytes, replace_file
 from statewise_models.training.history import Epoch, Judgement, best
 from statewise_models.training.lanes import Piece, lay
 from statewise_models.training.loop import carry, learning_rate, walk

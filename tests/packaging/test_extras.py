@@ -105,7 +105,31 @@ def test_train_alone_is_enough_to_train(tmp_path):
     done = run(statewise(("train",), "train", "tokens", str(text), "--model", "text", *small, *places))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "models" / "text" / "1" / "model.onnx").is_file()
+    assert (tmp_path / "models" / "text" / "1" / "report.html").is_file()
     assert list((tmp_path / "made").glob("*.png"))
+
+
+def test_trace_alone_is_enough_to_look_into_a_model(tmp_path):
+    """`statewise[trace]` brings no torch, and draws what a model's cells do."""
+    fill(tmp_path)
+    text = tmp_path / "some.txt"
+    text.write_text("abc cab")
+    assert hidden("trace") >= {"onnx", "pandas", "torch"}
+    words = ("trace", "text", "--data", str(text), "--repository", str(tmp_path), "--out", str(tmp_path / "made"))
+    done = run(statewise(("trace",), *words))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "made" / "trace.png").is_file()
+
+
+def test_evaluate_alone_is_enough_for_a_gate(tmp_path):
+    """`statewise[evaluate]` judges a version where neither torch nor anything of the server is installed."""
+    assert hidden("evaluate") >= {"jinja2", "matplotlib", "prometheus_client", "safetensors", "torch"}
+    fill(tmp_path / "models")
+    (tmp_path / "some.txt").write_text("abc cab abc")
+    words = ("evaluate", "text", "--data", str(tmp_path / "some.txt"), "--repository", str(tmp_path / "models"))
+    passed = run(statewise(("evaluate",), *words, "--max-bits", "99"))
+    assert (passed.returncode, "passes: text@1" in passed.stdout) == (0, True), passed.stderr
+    assert run(statewise(("evaluate",), *words, "--max-bits", "0.001")).returncode == 3
 
 
 @pytest.mark.parametrize(
@@ -116,7 +140,10 @@ def test_train_alone_is_enough_to_train(tmp_path):
         ((), ["models"], "serve"),
         ((), ["promote", "demand", "1"], "serve"),
         ((), ["stream", "demand", "--data", "some.csv"], "serve"),
+        ((), ["trace", "demand", "--data", "some.csv"], "trace"),
         ((), ["train", "forecast", "some.csv"], "train"),
+        ((), ["evaluate", "text", "--data", "some.txt"], "evaluate"),
+        (("serve",), ["evaluate", "text", "--data", "some.txt"], "evaluate"),
         (("cli",), ["serve"], "serve"),
         (("cli",), ["train", "tokens", "some.txt", "--model", "text"], "train"),
         (("train",), ["serve"], "serve"),
@@ -140,7 +167,7 @@ def test_the_extra_that_is_named_is_enough():
     assert "is not a folder" in run(statewise(("serve",), "serve", "--repository", "no/such")).stderr
 
 
-@pytest.mark.parametrize("extras", [("serve",), ("train",), ("serve", "train"), ("dev",)])
+@pytest.mark.parametrize("extras", [("serve",), ("evaluate",), ("train",), ("trace",), ("serve", "train", "trace"), ("dev",)])
 def test_no_set_of_extras_brings_onnx_runtime_twice(extras):
     """The distributions onnxruntime and onnxruntime-gpu write into the same folder, so together they are neither."""
     assert len({"onnxruntime", "onnxruntime-gpu"} & distributions(*extras)) == 1

@@ -29,12 +29,12 @@ def test_it_is_for_every_platform(tmp_path):
 
 
 def test_it_holds_both_packages_and_nothing_else(wheel):
-    """Every module, stub and marker is there; no test, note, cache or data is."""
+    """Every module, stub, template and marker is there; no test, note, cache or data is."""
     expected = {
         f"{package}/{path.relative_to(folder).as_posix()}"
         for package, folder in SOURCES.items()
         for path in folder.rglob("*")
-        if path.suffix in {".py", ".pyi", ".typed"}
+        if path.suffix in {".py", ".pyi", ".typed", ".jinja"}
     }
     assert {name for name in wheel if not name.startswith(INFO)} == expected
 
@@ -58,7 +58,8 @@ def test_its_metadata_tell_licence_python_and_entry_points(wheel):
     assert metadata["Requires-Python"] == ">=3.11"
     assert wheel[f"{INFO}/entry_points.txt"].decode().split() == [
         *("[console_scripts]", "statewise", "=", "statewise.cli:main"),
-        *("[statewise.commands]", "train", "=", "statewise_models.cli:train"),
+        *("[statewise.commands]", "evaluate", "=", "statewise_models.cli.evaluate:app"),
+        *("train", "=", "statewise_models.cli:train"),
     ]
 
 

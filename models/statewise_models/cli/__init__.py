@@ -15,6 +15,7 @@ from statewise_models.cli.tokens import tokens
 __all__ = ["train"]
 
 train = typer.Typer(
+    add_completion=False,
     help="Train a recurrent model on a file of yours and put it into the repository, ready to be served.",
     no_args_is_help=True,
     rich_markup_mode="markdown",

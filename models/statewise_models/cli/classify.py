@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from statewise_models.cli import options as o
-from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, stream_words
+from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, start_of, stream_words
+from statewise_models.sheet import Sheet
 
 Data = Annotated[Path, typer.Argument(help="A CSV (with a header) or Parquet file, a row a timestep of a sequence.")]
 Inputs = Annotated[list[str], typer.Option(help="A column that the model sees; may be given again.")]
@@ -28,6 +28,7 @@ def classify(
     hidden: o.Hidden = 64,
     layers: o.Layers = 1,
     activation: o.Activation = "tanh",
+    feedback: o.Feedback = "",
     dropout: o.Dropout = 0.0,
     calendar: o.Calendar = "",
     harmonics: o.Harmonics = 2,
@@ -49,6 +50,7 @@ def classify(
     output: o.Output = None,
     promote: o.Promote = False,
     resume: o.Resume = False,
+    init_from: o.InitFrom = None,
 ) -> None:
     """Classify sequences; the label's probabilities can be read at every timestep.
 
@@ -62,24 +64,22 @@ def classify(
     choices = locals()
     with plainly(choices):
         settings = settings_of(choices)
-        policy, place = policy_of(choices), Place.of(choices)
+        policy, place, start = policy_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.labelled import read_labelled
         from statewise_models.training import train_classify
 
         sequences = read_labelled(data, inputs=input, label=label, series=series, time=time, policy=policy)
         place.check()
-        trained = train_classify(sequences, settings, output=place.output, resume=resume)
-        finish(
-            trained, place, promote, _scores(trained.metrics), stream_words(data, series=series, time=time if calendar else None)
-        )
+        trained = train_classify(sequences, settings, output=place.output, resume=resume, start=start)
+        streamed = stream_words(data, series=series, time=time if calendar else None)
+        finish(trained, place, promote, (_scores(trained.metrics),), data, streamed, start)
 
 
-def _scores(metrics: dict[str, Any]) -> Table:
+def _scores(metrics: dict[str, Any]) -> Sheet:
     """Returns the accuracy beside that of always saying the most frequent label."""
-    table = Table("split", title="Right at the last timestep")
-    for heading in ("accuracy", "always the most frequent", "sequences"):
-        table.add_column(heading, justify="right")
-    for split in ("validation", "test"):
-        if figures := metrics.get(split):
-            table.add_row(split, f"{figures['accuracy']:.1%}", f"{figures['majority']:.1%}", f"{figures['count']:,}")
-    return table
+    rows = tuple(
+        (split, f"{figures['accuracy']:.1%}", f"{figures['majority']:.1%}", f"{figures['count']:,}")
+        for split in ("validation", "test")
+        if (figures := metrics.get(split))
+    )
+    return Sheet("Right at the last timestep", ("split",), ("accuracy", "always the most frequent", "sequences"), (rows,))

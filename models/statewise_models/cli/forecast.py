@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from statewise_models.cli import options as o
-from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, stream_words
-from statewise_models.cli.scores import scores_table
+from statewise_models.cli.run import Place, finish, plainly, policy_of, settings_of, start_of, stream_words
+from statewise_models.cli.scores import scores_sheets
 from statewise_models.config import InvalidConfig
 
 Data = Annotated[Path, typer.Argument(help="A CSV (with a header) or Parquet file, a row a timestep.")]
@@ -71,6 +71,7 @@ def forecast(
     hidden: o.Hidden = 64,
     layers: o.Layers = 1,
     activation: o.Activation = "tanh",
+    feedback: o.Feedback = "",
     dropout: o.Dropout = 0.0,
     calendar: o.Calendar = "",
     harmonics: o.Harmonics = 2,
@@ -97,6 +98,7 @@ def forecast(
     output: o.Output = None,
     promote: o.Promote = False,
     resume: o.Resume = False,
+    init_from: o.InitFrom = None,
 ) -> None:
     """Forecast columns of a table one timestep ahead.
 
@@ -116,16 +118,16 @@ def forecast(
     with plainly(choices):
         _refuse_both(context, ("--cutoff", "cutoff", "test"), ("--validation-from", "validation_from", "validation"))
         settings = settings_of(choices | {"cutoff": cutoff or "", "validation_from": validation_from or ""})
-        policy, place = policy_of(choices), Place.of(choices)
+        policy, place, start = policy_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.table import read_table
         from statewise_models.training import train_forecast
 
         inputs = [*target, *(name for name in input or [] if name not in target)]
         table = read_table(data, targets=target, inputs=inputs, known=o.names(known), series=series, time=time, policy=policy)
         place.check()
-        trained = train_forecast(table, settings, output=place.output, resume=resume)
-        words = stream_words(data, series=series, time=time if calendar else None)
-        finish(trained, place, promote, scores_table(trained.metrics), words)
+        trained = train_forecast(table, settings, output=place.output, resume=resume, start=start)
+        streamed = stream_words(data, series=series, time=time if calendar else None)
+        finish(trained, place, promote, scores_sheets(trained.metrics), data, streamed, start)
 
 
 def _refuse_both(context: typer.Context, *pairs: tuple[str, str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Options that the training commands share, and the two that are written as one word but mean several values."""
+"""Options that the training commands share, and those that are written as one word but mean several values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from statewise_models.config import InvalidConfig
+from statewise_models.config import FEEDBACK_TAKES, OUT, InvalidConfig, Route
 
 NETWORK, LEARNING, RESULT, FAULTS = "Network", "Learning", "Result", "Faults in the data (refused, unless told otherwise)"
 
@@ -25,11 +25,30 @@ Promote = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the checkpoint in --output, with the same settings.", rich_help_panel=RESULT)
 ]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="MODEL[@VERSION]: start from that version's weights, not from drawn ones.",
+        show_default=False,
+        rich_help_panel=LEARNING,
+    ),
+]
 
-Cell = Annotated[str, typer.Option(help="elman, lstm or gru.", rich_help_panel=NETWORK)]
+Cell = Annotated[
+    str, typer.Option(help="elman, lstm, peephole (an LSTM whose gates see the cell state) or gru.", rich_help_panel=NETWORK)
+]
 Hidden = Annotated[int, typer.Option(help="Units of each layer.", rich_help_panel=NETWORK)]
 Layers = Annotated[int, typer.Option(help="Recurrent layers, one upon the other.", rich_help_panel=NETWORK)]
 Activation = Annotated[str, typer.Option(help="Of the Elman cell: tanh or relu.", rich_help_panel=NETWORK)]
+Feedback = Annotated[
+    str,
+    typer.Option(
+        help="Of the Elman cell: outputs of the last timestep that layers see, as FROM:TO. 1:1,2:1,out:1 feeds layer 1 its own, "
+        "layer 2's and the network's; out:1 alone is Jordan's network.",
+        show_default="each layer its own",
+        rich_help_panel=NETWORK,
+    ),
+]
 Dropout = Annotated[float, typer.Option(help="Between layers, while training.", rich_help_panel=NETWORK)]
 Calendar = Annotated[
     str,
@@ -77,6 +96,20 @@ def periods(text: str) -> tuple[int, ...]:
 def names(words: list[str] | None) -> list[str]:
     """Reads an option that takes names with commas between and may be given again."""
     return [name.strip() for word in words or [] for name in word.split(",")]
+
+
+def feedback_of(text: str) -> tuple[Route, ...]:
+    """Reads `--feedback`; raises `InvalidConfig`."""
+    return tuple(_route(word.strip()) for word in text.split(",")) if text.strip() else ()
+
+
+def _route(word: str) -> Route:
+    source, _, target = word.partition(":")
+    if target == "out":
+        raise InvalidConfig(f"--feedback {word}: out is fed to layers, and nothing is fed to it; {FEEDBACK_TAKES}")
+    if not (target.isdecimal() and (source == "out" or source.isdecimal())):
+        raise InvalidConfig(f"--feedback cannot be read at {word!r}; {FEEDBACK_TAKES}")
+    return Route(OUT if source == "out" else int(source), int(target))
 
 
 def missing_of(words: list[str] | None) -> dict[str, str] | str:

@@ -1,30 +1,29 @@
-"""The road of every training command: check what can be checked, train, export, tell.
-
-A user's mistake ends with status 2, trouble of the machine with 1, each with one line on standard error.
-"""
+"""The road of every training command: check what can be checked, train, export, tell."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 
-from statewise.repository import Repository, RepositoryError, check_name
-from statewise_models.cli.options import missing_of, periods
+from statewise.repository import REPORT_FILE, Repository, RepositoryError, check_name
+from statewise_models.cli.options import feedback_of, missing_of, periods
+from statewise_models.cli.problems import INTERRUPTED, end, told
+from statewise_models.cli.tables import table_of
 from statewise_models.config import InvalidConfig
+from statewise_models.sheet import Sheet
 
 if TYPE_CHECKING:
     from statewise_models.data.policy import Policy
-    from statewise_models.training import Trained, TrainingSettings
-
-MISTAKE, TROUBLE, INTERRUPTED = 2, 1, 130
+    from statewise_models.training import Start, Trained, TrainingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Place:
 
     def check(self) -> None:
         """Raises `OSError` where either folder cannot be written: before training, not after."""
-        from statewise_models.training.files import check_writable
+        from statewise_models.files import check_writable
 
         check_writable(self.repository / self.model)
         check_writable(self.output)
@@ -61,20 +60,14 @@ class Place:
 @contextmanager
 def plainly(choices: Mapping[str, Any]) -> Iterator[None]:
     """Turns what may go wrong with a command's options into one line and an exit status."""
-    from statewise_models.data.policy import InvalidData
     from statewise_models.export import ParityError
     from statewise_models.training import Diverged
 
     try:
-        yield
-    except (InvalidData, InvalidConfig) as error:
-        _end(str(error), MISTAKE)
-    except (RepositoryError, ParityError, Diverged) as error:
-        _end(str(error), TROUBLE)
-    except OSError as error:
-        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), TROUBLE)
+        with told(ParityError, Diverged):
+            yield
     except KeyboardInterrupt:
-        _end(_stopped(choices), INTERRUPTED)
+        end(_stopped(choices), INTERRUPTED)
 
 
 def settings_of(choices: Mapping[str, Any]) -> TrainingSettings:
@@ -85,6 +78,7 @@ def settings_of(choices: Mapping[str, Any]) -> TrainingSettings:
         raise InvalidConfig("a bidirectional network reads the future, so it cannot be streamed: leave --bidirectional out")
     values = {field.name: choices[field.name] for field in dataclasses.fields(TrainingSettings) if field.name in choices}
     values |= {"calendar": periods(choices["calendar"])} if "calendar" in choices else {}
+    values |= {"feedback": feedback_of(choices["feedback"])}
     values |= {"missing": missing_of(choices["missing"])} if "missing" in choices else {}
     return TrainingSettings(**values)
 
@@ -96,15 +90,30 @@ def policy_of(choices: Mapping[str, Any]) -> Policy:
     return Policy(choices["gaps"], choices["duplicates"], choices["unsorted"], missing_of(choices["missing"]))  # type: ignore[arg-type]
 
 
+def start_of(choices: Mapping[str, Any]) -> Start | None:
+    """Opens the version that `--init-from` names; raises `InvalidConfig` where there is none, or it holds no network."""
+    from statewise_models.published import network_of, published
+    from statewise_models.training import Start
+
+    if not choices["init_from"]:
+        return None
+    version = published(choices["repository"], choices["init_from"])
+    return Start(str(version), network_of(version.path))
+
+
 def stream_words(data: Path, **columns: str | None) -> str:
     """Returns what `statewise stream MODEL` takes to stream a file: its path, and the columns (by option) that are not None."""
     options = [word for option, column in columns.items() if column for word in (f"--{option}", column)]
     return shlex.join(["--data", str(data), *options])
 
 
-def finish(trained: Trained, place: Place, promote: bool, scores: RenderableType, streamed: str) -> None:
+def finish(
+    trained: Trained, place: Place, promote: bool, scores: Sequence[Sheet], data: Path, streamed: str, start: Start | None
+) -> None:
     """Exports a trained network and says what it can do, where everything is and what to do next."""
     from statewise_models.export import export
+    from statewise_models.report import Origin, report
+    from statewise_models.training.history import best
 
     config = trained.network.config
     about = {
@@ -113,25 +122,41 @@ def finish(trained: Trained, place: Place, promote: bool, scores: RenderableType
         "hidden_size": config.hidden_size,
         "parameters": trained.parameters,
         "epochs": len(trained.history),
+        "kept_epoch": best(trained.history).number,
+        **({"init_from": start.name} if start else {}),
         "training_seconds": round(trained.seconds, 1),
         "scores": {split: figures for split, figures in trained.metrics.items() if split in ("validation", "test")},
     }
-    exported = export(trained.network, repository=place.repository, model=place.model, promote=promote, about=about)
+    origin = Origin(str(data), shlex.join(["statewise", *sys.argv[1:]]), start.name if start else "")
+    exported = export(
+        trained.network,
+        repository=place.repository,
+        model=place.model,
+        promote=promote,
+        about=about,
+        report=partial(report, place.model, trained, scores, origin),
+    )
+    kept, begun = about["kept_epoch"], f", started from {start.name}" if start else ""
+    epochs = f"{len(trained.history)} epochs (kept: epoch {kept})"
     console = Console()
-    console.print(scores)
+    console.print(*map(table_of, scores))
     lines = {
-        "trained": f"{config.cell}, {trained.parameters:,} parameters, {len(trained.history)} epochs in {trained.seconds:.1f} s",
+        "trained": f"{config.cell}, {trained.parameters:,} parameters, {epochs} in {trained.seconds:.1f} s{begun}",
         "exported": f"{exported.path} (ONNX Runtime within {exported.largest_difference:.1e} of torch)",
+        "reported": f"{exported.path.with_name(REPORT_FILE)} (data, curves, scores, settings: open it in a browser)",
         "written": f"{place.output} (plots, metrics, checkpoint)",
     }
     serves = f"--repository {shlex.quote(str(place.repository))}"
     nexts = [f"statewise serve {serves}", f"statewise stream {place.model} {streamed}"]
-    if Repository(place.repository).default(place.model) != exported.version:
+    serving = Repository(place.repository).default(place.model)
+    if serving != exported.version:
+        both = f"{place.model}@{serving} {place.model}@{exported.version}"
         nexts = [
+            f"statewise evaluate {both} --data NEW_DATA {serves}     (is it better than what is served?)",
             f"statewise promote {place.model} {exported.version} {serves}     (until then new sessions get the version of before)",
             *nexts,
         ]
-    for name, text in [*lines.items(), *zip(["what next", "", ""], nexts, strict=False)]:
+    for name, text in [*lines.items(), ("what next", nexts[0]), *(("", words) for words in nexts[1:])]:
         console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -142,8 +167,3 @@ def _stopped(choices: Mapping[str, Any]) -> str:
     if (Place.of(choices).output / CHECKPOINT_FILE).exists():
         return "stopped; the same command with --resume goes on after the last full epoch"
     return "stopped before the first epoch was done: there is nothing to go on from"
-
-
-def _end(message: str, status: int) -> NoReturn:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
-    raise typer.Exit(status)

@@ -6,46 +6,45 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
+
+from statewise_models.sheet import Row, Sheet
 
 MOST_SERIES = 10
 """Series that are shown by name; the file has all."""
 
 
-def scores_table(metrics: Mapping[str, Any]) -> RenderableType:
+def scores_sheets(metrics: Mapping[str, Any]) -> tuple[Sheet, ...]:
     """Returns the errors of the model beside those of the naive forecasts; of several series, also those it forecasts worst."""
-    table = Table("split", "target", "forecast", title="One timestep ahead, in the target's own unit")
-    for heading in ("RMSE", "MAPE %", "timesteps"):
-        table.add_column(heading, justify="right")
+    groups: list[tuple[Row, ...]] = []
     for split in ("validation", "test"):
         for target, methods in metrics[split].items():
-            for method, figures in methods.items():
-                mape = "–" if figures["mape"] is None else f"{figures['mape']:.2f}"
-                table.add_row(split, target, method, f"{figures['rmse']:,.4g}", mape, f"{figures['count']:,}")
-            table.add_section()
-    return Group(table, *_by_series(metrics)) if "series" in metrics else table
+            groups.append(tuple((split, target, method, *_errors(figures)) for method, figures in methods.items()))
+    numbers = ("RMSE", "MAE", "MAPE %", "timesteps")
+    whole = Sheet("One timestep ahead, in the target's own unit", ("split", "target", "forecast"), numbers, tuple(groups), "model")
+    return (whole, *_by_series(metrics)) if "series" in metrics else (whole,)
 
 
-def _by_series(metrics: Mapping[str, Any]) -> Iterator[Table]:
+def _by_series(metrics: Mapping[str, Any]) -> Iterator[Sheet]:
     """Yields, for each target, the series with the largest errors beside persistence, of the last split that has any."""
     split = "test" if metrics["series"]["test"] else "validation"
     for target in metrics[split]:
         rows = [(name, scored[target]) for name, scored in metrics["series"][split].items() if scored[target]]
         ratios = {name: _ratio(methods) for name, methods in rows}
         worst = sorted(rows, key=lambda row: -ratios[row[0]])[:MOST_SERIES]
-        shown = f", the {len(worst)} worst of them" if len(worst) < len(rows) else ""
+        shown = f", the {len(worst)} worst of them (evaluation.json has all)" if len(worst) < len(rows) else ""
         title = f"{target}, {split}: {len(rows)} series{shown}; median RMSE is {np.median(list(ratios.values())):.2f} × persistence"
-        table = Table("series", title=title, caption="evaluation.json has all of them" if shown else None)
-        for heading in ("RMSE", "persistence", "×", "MAPE %", "timesteps"):
-            table.add_column(heading, justify="right")
-        for name, methods in worst:
-            model, mape = methods["model"], methods["model"]["mape"]
-            errors = [f"{methods[method]['rmse']:,.4g}" for method in ("model", "persistence")]
-            cells = ("–" if mape is None else f"{mape:.2f}", f"{model['count']:,}")
-            table.add_row(escape(name), *errors, f"{ratios[name]:.2f}", *cells)
-        yield table
+        numbers = ("RMSE", "persistence", "×", "MAPE %", "timesteps")
+        yield Sheet(title, ("series",), numbers, (tuple(_row(name, methods, ratios[name]) for name, methods in worst),))
+
+
+def _row(name: str, methods: Mapping[str, Any], ratio: float) -> Row:
+    rmse, _, mape, count = _errors(methods["model"])
+    return (name, rmse, _errors(methods["persistence"])[0], f"{ratio:.2f}", mape, count)
+
+
+def _errors(figures: Mapping[str, Any]) -> Row:
+    mape = "–" if figures["mape"] is None else f"{figures['mape']:.2f}"
+    return (f"{figures['rmse']:,.4g}", f"{figures['mae']:,.4g}", mape, f"{figures['count']:,}")
 
 
 def _ratio(methods: Mapping[str, Any]) -> float:

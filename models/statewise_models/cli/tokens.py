@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.table import Table
 
 from statewise_models.cli import options as o
-from statewise_models.cli.run import Place, finish, plainly, settings_of, stream_words
+from statewise_models.cli.run import Place, finish, plainly, settings_of, start_of, stream_words
+from statewise_models.sheet import Sheet
 
 Data = Annotated[Path, typer.Argument(help="A UTF-8 text file.")]
 Level = Annotated[str, typer.Option(help="What a token is: characters (those of the file) or bytes (any text).")]
@@ -24,6 +24,7 @@ def tokens(
     hidden: o.Hidden = 128,
     layers: o.Layers = 1,
     activation: o.Activation = "tanh",
+    feedback: o.Feedback = "",
     dropout: o.Dropout = 0.0,
     embedding: Embedding = 32,
     bidirectional: o.Bidirectional = False,
@@ -41,6 +42,7 @@ def tokens(
     output: o.Output = None,
     promote: o.Promote = False,
     resume: o.Resume = False,
+    init_from: o.InitFrom = None,
 ) -> None:
     """Continue text, a character or byte at a time.
 
@@ -53,24 +55,22 @@ def tokens(
     """
     choices = locals()
     with plainly(choices):
-        settings, place = settings_of(choices), Place.of(choices)
+        settings, place, start = settings_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.text import Level as DataLevel
         from statewise_models.data.text import read_text
         from statewise_models.training import train_tokens
 
         text = read_text(data, level=cast(DataLevel, level))
         place.check()
-        trained = train_tokens(text, settings, output=place.output, resume=resume)
-        finish(trained, place, promote, _scores(trained.metrics, level.removesuffix("s")), stream_words(data))
+        trained = train_tokens(text, settings, output=place.output, resume=resume, start=start)
+        finish(trained, place, promote, (_scores(trained.metrics, level.removesuffix("s")),), data, stream_words(data), start)
 
 
-def _scores(metrics: dict[str, Any], token: str) -> Table:
+def _scores(metrics: dict[str, Any], token: str) -> Sheet:
     """Returns the bits a token beside those of the tokens' frequencies."""
-    table = Table("split", title="Next token")
-    for heading in (f"bits a {token}", "by frequency alone", "tokens"):
-        table.add_column(heading, justify="right")
-    for split in ("validation", "test"):
-        if figures := metrics.get(split):
-            row = (f"{figures['bits_per_token']:.3f}", f"{figures['frequency_bits']:.3f}", f"{figures['count']:,}")
-            table.add_row(split, *row)
-    return table
+    rows = tuple(
+        (split, f"{figures['bits_per_token']:.3f}", f"{figures['frequency_bits']:.3f}", f"{figures['count']:,}")
+        for split in ("validation", "test")
+        if (figures := metrics.get(split))
+    )
+    return Sheet("Next token", ("split",), (f"bits a {token}", "by frequency alone", "tokens"), (rows,))

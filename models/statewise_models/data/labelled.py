@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from statewise_models.config import InvalidConfig
 from statewise_models.data.policy import REFUSE, InvalidData, Policy
 from statewise_models.data.records import read_pieces
-from statewise_models.data.source import Source, open_source
+from statewise_models.data.source import Source, open_source, quoted
 from statewise_models.data.table import distinct
 
 
@@ -54,23 +54,32 @@ class Labelled:
 
 
 def read_labelled(
-    path: str | Path, *, inputs: Sequence[str], label: str, series: str, time: str | None = None, policy: Policy = REFUSE
+    path: str | Path,
+    *,
+    inputs: Sequence[str],
+    label: str,
+    series: str,
+    time: str | None = None,
+    policy: Policy = REFUSE,
+    known: Sequence[str] | None = None,
 ) -> Labelled:
     """Reads sequences to classify; `path`, `series`, `time` and `policy` are as for `read_table`.
 
     Args:
         inputs: the columns that the network sees.
         label: the column with the label, the same in all rows of a series.
+        known: the labels that there may be, in their order; `None`: those of the file, at least two.
 
     Raises:
-        InvalidData: as `read_table`; also a series with two labels, a file with one, or the label among the inputs.
+        InvalidData: as `read_table`; also a series with two labels, a file with one, a label that is not among `known`, or the
+            label among the inputs.
         InvalidConfig: `policy` does not fit the columns.
     """
     columns = distinct("input", inputs)
     if label in columns:
         raise InvalidData(f"column {label!r} is both label and input: the network would see what it is to say")
     source = open_source(path, list(dict.fromkeys([*columns, label, series, *([time] if time else [])])))
-    label_of, labels = _labels(source, label, series)
+    label_of, labels = _labels(source, label, series, known)
     pieces, step_seconds = read_pieces(source, columns=columns, inputs=columns, series=series, time=time, policy=policy)
     sequences = tuple(
         LabelledSequence(
@@ -109,11 +118,17 @@ def split_labelled(data: Labelled, share: float, seed: int) -> tuple[Labelled, L
     return replace(data, sequences=training), replace(data, sequences=validation)
 
 
-def _labels(source: Source, label: str, series: str) -> tuple[dict[str, int], tuple[str, ...]]:
+def _labels(source: Source, label: str, series: str, known: Sequence[str] | None) -> tuple[dict[str, int], tuple[str, ...]]:
     """Returns the place of each series' label, and the labels."""
-    names = source.words(series)
-    numbers, labels = pd.factorize(source.words(label), sort=True)
-    if len(labels) < 2:
+    names, words = source.words(series), source.words(label)
+    numbers, labels = pd.factorize(words, sort=True)
+    if known is not None:
+        numbers, labels = pd.Index(known).get_indexer(pd.Index(words)), pd.Index(known)
+        strange = np.flatnonzero(numbers < 0)
+        if len(strange):
+            fault = f"column {label!r} holds {quoted(words.iloc[strange[0]])}, which is not among the labels {', '.join(known)}"
+            raise source.invalid(fault, strange)
+    elif len(labels) < 2:
         raise source.invalid(f"column {label!r} has one label only, {labels[0]!r}; at least two are needed to tell apart")
     first = pd.Series(numbers).groupby(names.to_numpy()).transform("first")
     other = np.flatnonzero(first != numbers)

@@ -101,7 +101,7 @@ def _values(source: Source, column: str, policy: Policy) -> NDArray[np.float64]:
         raise source.invalid(f"column {column!r} holds infinities, or numbers too large for float32", infinite)
     absent = np.flatnonzero(np.isnan(values))
     if len(absent) and policy.missing_of(column) == "refuse":
-        raise source.invalid(f"column {column!r} has no value", absent, "missing: mask would keep it")
+        raise source.invalid(f"column {column!r} has no value", absent, "only a model trained with missing: mask takes that")
     return values
 
 

@@ -57,6 +57,18 @@ def read_text(path: str | Path, *, level: Level = "characters") -> Text:
     return made
 
 
+def read_tokens(path: str | Path, vocabulary: Vocabulary) -> Text:
+    """Reads a text in the tokens of a given vocabulary; raises `InvalidData` as `read_text`, and where one is not in it."""
+    text = _decoded(Path(path))
+    try:
+        tokens = vocabulary.encode(text)
+    except ValueError as error:
+        raise InvalidData(f"{path}: {error}") from error
+    if len(tokens) < FEWEST_TOKENS:
+        raise InvalidData(f"{path}: is too short: it has {len(tokens)} of the {FEWEST_TOKENS} tokens that a text needs")
+    return Text(np.array(tokens, np.int64), vocabulary)
+
+
 def _decoded(path: Path) -> str:
     if path.is_dir():
         raise InvalidData(f"{path}: is a directory, not a file")

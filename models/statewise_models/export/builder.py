@@ -3,6 +3,9 @@
     (x | time | token [time, batch, …], lengths [batch], hidden_0 [batch, hidden], …)
         → front → one RNN/LSTM/GRU op a layer → head → (forecast | probability | logits, hidden_0_next, …)
 
+A feedback network has a loop in place of those ops. Beside the plain graph stands the explicit-gate graph, which shows what the
+cells do and is never served: raw inputs → front → loops → head → the output, and every gate and state of every timestep.
+
 torch's own exporters either freeze the time axis or are deprecated (docs/decisions/0003), so the graph is written here. ONNX
 Runtime's CUDA kernels do not match the recurrent ops of opset 22, so the opset must stay at 20 or below; 17 has all that is needed
 here and is read by runtimes back to 2022.
@@ -10,16 +13,16 @@ here and is read by runtimes back to 2022.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.metadata import version
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from statewise_models.config import GATES, NetworkConfig
-from statewise_models.export import own_scale
+from statewise_models.export import explicit, own_scale
+from statewise_models.export.nodes import Graph
 from statewise_models.network import TAU, Network
 
 OPSET = 17
@@ -28,38 +31,50 @@ LENGTHS = "lengths"
 OUTPUT = {"forecast": "forecast", "classify": "probability", "tokens": "logits"}
 
 # The order of the gates' blocks in ONNX, as places in torch's order: LSTM i,f,g,o → i,o,f,c; GRU r,z,n → z,r,h.
-_GATE_ORDER = {"elman": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
-_OP = {"elman": "RNN", "lstm": "LSTM", "gru": "GRU"}
-
-
-class _Graph:
-    """Nodes and weights in the making; `add` returns the name of what a node computes."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def add(self, op: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
-        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))  # type: ignore[arg-type]
-        return name
-
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
-        if all(weight.name != name for weight in self.weights):
-            self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+GATE_ORDER = {"elman": (0,), "lstm": (0, 3, 1, 2), "peephole": (0, 3, 1, 2), "gru": (1, 0, 2)}
+_OP = {"elman": "RNN", "lstm": "LSTM", "peephole": "LSTM", "gru": "GRU"}
 
 
 def build(network: Network) -> onnx.ModelProto:
     """Returns the plain graph of a network: dynamic time and batch, ragged batches by `lengths`, raw values in and out."""
-    config = network.config
-    weights = {name: tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in network.state_dict().items()}
-    graph = _Graph()
+    config, weights, graph = network.config, weights_of(network), Graph()
     vectors = _front(graph, config, weights)
-    for layer in range(config.layers):
-        vectors = _layer(graph, config, weights, layer, vectors)
+    if config.routes:
+        vectors = _feedback(graph, config, weights, vectors)
+    else:
+        for layer in range(config.layers):
+            vectors = _layer(graph, config, weights, layer, vectors)
     _head(graph, config, weights, vectors)
     own_scale.pass_through(graph, config)
-    made = helper.make_graph(graph.nodes, f"statewise_{config.cell}", _inputs(config), _outputs(config), graph.weights)
+    states = [(name, size) for name, size in config.state_sizes.items()]
+    lengths = helper.make_tensor_value_info(LENGTHS, TensorProto.INT32, ["batch"])
+    taken = [lengths, *_raw_inputs(config), *(_state(*state) for state in states), *own_scale.infos(config)]
+    returned = [_output(config), *(_state(f"{name}_next", size) for name, size in states), *own_scale.infos(config, "_next")]
+    return _model(graph, config, taken, returned)
+
+
+def build_trace(network: Network) -> onnx.ModelProto:
+    """Returns the explicit-gate graph of a network: raw inputs of all timesteps → the raw output and what every layer computed.
+
+    It begins from the initial state, and its rows are all of full length. Every output is `[time, batch, size]`; the names besides
+    the raw output's are those of `reference.trace`: `f_0`, `hidden_0` …
+    """
+    config, weights, graph = network.config, weights_of(network), Graph()
+    traced = explicit.trace(graph, config, weights, _front(graph, config, weights))
+    _head(graph, config, weights, f"hidden_{config.layers - 1}")
+    taken = [*_raw_inputs(config), *own_scale.infos(config)]
+    return _model(graph, config, taken, [_output(config), *(_sequence(*each) for each in traced.items())])
+
+
+def weights_of(network: Network) -> dict[str, NDArray[np.float32]]:
+    """Returns the weights by torch's names."""
+    return {name: tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in network.state_dict().items()}
+
+
+def _model(
+    graph: Graph, config: NetworkConfig, taken: list[onnx.ValueInfoProto], returned: list[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    made = helper.make_graph(graph.nodes, f"statewise_{config.cell}", taken, returned, graph.weights)
     return helper.make_model(
         made,
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -69,28 +84,29 @@ def build(network: Network) -> onnx.ModelProto:
     )
 
 
-def _inputs(config: NetworkConfig) -> list[onnx.ValueInfoProto]:
+def _raw_inputs(config: NetworkConfig) -> list[onnx.ValueInfoProto]:
     ragged = ["time", "batch"]
-    infos = [helper.make_tensor_value_info(LENGTHS, TensorProto.INT32, ["batch"])]
     if config.vocabulary:
-        infos.append(helper.make_tensor_value_info("token", TensorProto.INT64, ragged))
-    else:
-        infos.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [*ragged, len(config.features)]))
+        return [helper.make_tensor_value_info("token", TensorProto.INT64, ragged)]
+    infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [*ragged, len(config.features)])]
     if config.calendar:
         infos.append(helper.make_tensor_value_info(config.calendar.input, TensorProto.INT64, ragged))
-    return infos + [_state(name, config) for name in config.state_names] + own_scale.infos(config)
+    return infos
 
 
-def _outputs(config: NetworkConfig) -> list[onnx.ValueInfoProto]:
-    output = helper.make_tensor_value_info(OUTPUT[config.task], TensorProto.FLOAT, ["time", "batch", config.head_size])
-    return [output] + [_state(f"{name}_next", config) for name in config.state_names] + own_scale.infos(config, "_next")
+def _output(config: NetworkConfig) -> onnx.ValueInfoProto:
+    return _sequence(OUTPUT[config.task], config.head_size)
 
 
-def _state(name: str, config: NetworkConfig) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", config.hidden_size])
+def _sequence(name: str, size: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["time", "batch", size])
 
 
-def _front(graph: _Graph, config: NetworkConfig, weights: dict[str, NDArray[np.float32]]) -> str:
+def _state(name: str, size: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+
+
+def _front(graph: Graph, config: NetworkConfig, weights: dict[str, NDArray[np.float32]]) -> str:
     """Adds raw inputs → what the first layer sees, `[time, batch, front_size]`."""
     if config.vocabulary:
         return graph.add("Gather", [graph.constant("embedding", weights["embedding.weight"]), "token"], "embedded")
@@ -104,7 +120,7 @@ def _front(graph: _Graph, config: NetworkConfig, weights: dict[str, NDArray[np.f
     return graph.add("Concat", columns, "front", axis=2) if len(columns) > 1 else columns[0]
 
 
-def _scaled(graph: _Graph, config: NetworkConfig) -> str:
+def _scaled(graph: Graph, config: NetworkConfig) -> str:
     mean = graph.constant("feature_mean", np.array([feature.mean for feature in config.features], np.float32))
     scale = graph.constant("feature_scale", np.array([feature.scale for feature in config.features], np.float32))
     scaled = graph.add("Div", [graph.add("Sub", [own_scale.inputs(graph, config), mean], "centred"), scale], "scaled")
@@ -114,7 +130,7 @@ def _scaled(graph: _Graph, config: NetworkConfig) -> str:
     return graph.add("Where", [absent, graph.constant("zero", np.zeros((), np.float32)), scaled], "scaled_known")
 
 
-def _calendar(graph: _Graph, config: NetworkConfig) -> list[str]:
+def _calendar(graph: Graph, config: NetworkConfig) -> list[str]:
     """Adds sin and cos `[time, batch, 1]` of every harmonic; the phase is exact, since the modulus is taken in int64."""
     assert config.calendar is not None
     axis = graph.constant("last_axis", np.array([2], np.int64))
@@ -132,7 +148,7 @@ def _calendar(graph: _Graph, config: NetworkConfig) -> list[str]:
     return waves
 
 
-def _layer(graph: _Graph, config: NetworkConfig, weights: dict[str, NDArray[np.float32]], layer: int, vectors: str) -> str:
+def _layer(graph: Graph, config: NetworkConfig, weights: dict[str, NDArray[np.float32]], layer: int, vectors: str) -> str:
     """Adds one recurrent op with its states carried in and out, and returns its output `[time, batch, hidden]`."""
     w, r, bias = (graph.constant(f"{name}_{layer}", value) for name, value in _onnx_weights(config, weights, layer).items())
     front = graph.constant("front_axis", np.array([0], np.int64))
@@ -145,6 +161,8 @@ def _layer(graph: _Graph, config: NetworkConfig, weights: dict[str, NDArray[np.f
     if config.cell == "gru":
         attributes["linear_before_reset"] = 1
     op, inputs, outputs = _OP[config.cell], [vectors, w, r, bias, LENGTHS, *carried], [f"sequence_{layer}", *last]
+    if config.cell == "peephole":
+        inputs.append(graph.constant(f"P_{layer}", _peephole(weights, layer)))
     graph.nodes.append(helper.make_node(op, inputs, outputs, name=f"recurrent_{layer}", **attributes))  # type: ignore[arg-type]
     for name in names:
         graph.add("Squeeze", [f"{name}_last", front], f"{name}_next")
@@ -157,13 +175,37 @@ def _onnx_weights(config: NetworkConfig, weights: dict[str, NDArray[np.float32]]
 
     def reordered(name: str) -> NDArray[np.float32]:
         blocks = np.split(weights[f"recurrent.{name}_l{layer}"], GATES[config.cell])
-        return np.concatenate([blocks[place] for place in _GATE_ORDER[config.cell]])
+        return np.concatenate([blocks[place] for place in GATE_ORDER[config.cell]])
 
     bias = np.concatenate([reordered("bias_ih"), reordered("bias_hh")])
     return {"W": reordered("weight_ih")[None], "R": reordered("weight_hh")[None], "B": bias[None]}
 
 
-def _head(graph: _Graph, config: NetworkConfig, weights: dict[str, NDArray[np.float32]], hidden: str) -> None:
+def _peephole(weights: dict[str, NDArray[np.float32]], layer: int) -> NDArray[np.float32]:
+    """Returns P `[1, 3·hidden]` with ONNX's order of gates: i, f, o → i, o, f."""
+    of_input, of_forget, of_output = np.split(weights[f"recurrent.peephole_l{layer}"], 3)
+    return np.concatenate([of_input, of_output, of_forget])[None]
+
+
+def _feedback(graph: Graph, config: NetworkConfig, weights: dict[str, NDArray[np.float32]], vectors: str) -> str:
+    """Adds all layers of a feedback network, states carried in and out; returns the last one's output `[time, batch, hidden]`."""
+    sequence = f"hidden_sequence_{config.layers - 1}"
+    states = {name: name for name in config.state_names}
+    explicit.feedback(graph, config, weights, vectors, states, {f"hidden_{config.layers - 1}": sequence}, _alive(graph, vectors))
+    return sequence
+
+
+def _alive(graph: Graph, vectors: str) -> str:
+    """Adds which rows have a timestep, bool `[time, batch, 1]`: those whose length is beyond its index."""
+    first, one = (graph.constant(name, np.array(value, np.int64)) for name, value in (("index_0", 0), ("index_1", 1)))
+    timesteps = graph.add("Gather", [graph.add("Shape", [vectors], "vectors_shape"), first], "timesteps")
+    index = graph.add("Cast", [graph.add("Range", [first, timesteps, one], "index")], "index_narrow", to=TensorProto.INT32)
+    column = graph.add("Unsqueeze", [index, graph.constant("column_axes", np.array([1, 2], np.int64))], "index_column")
+    row = graph.add("Unsqueeze", [LENGTHS, graph.constant("last_axis_of_two", np.array([1], np.int64))], "lengths_row")
+    return graph.add("Less", [column, row], "alive")
+
+
+def _head(graph: Graph, config: NetworkConfig, weights: dict[str, NDArray[np.float32]], hidden: str) -> None:
     """Adds hidden → raw outputs."""
     weight = graph.constant("head_weight", weights["head.weight"].T)
     bias = graph.constant("head_bias", weights["head.bias"])
@@ -188,7 +230,7 @@ def _head(graph: _Graph, config: NetworkConfig, weights: dict[str, NDArray[np.fl
         graph.add("Add", [shifted, _base(graph, config)], output)
 
 
-def _base(graph: _Graph, config: NetworkConfig) -> str:
+def _base(graph: Graph, config: NetworkConfig) -> str:
     """Adds the present values of the differenced targets. They are gathered: a 0/1 matrix would spread a NaN of another column."""
     places = graph.constant("base_places", np.array([place or 0 for place in config.base_places], np.int64))
     present = graph.add("Gather", ["x", places], "present", axis=2)

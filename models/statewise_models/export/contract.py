@@ -23,7 +23,7 @@ def contract(network: Network, about: dict[str, Any]) -> ModelSpec:
         inputs=_inputs(config),
         outputs=(_output(config),),
         states=(
-            *(StateSpec(name, f"{name}_next", "float32", (config.hidden_size,)) for name in config.state_names),
+            *(StateSpec(name, f"{name}_next", "float32", (size,)) for name, size in config.state_sizes.items()),
             *own_scale.states(config),
         ),
         lengths=LENGTHS,
@@ -54,7 +54,8 @@ def _output(config: NetworkConfig) -> TensorSpec:
 def _about(network: Network) -> dict[str, Any]:
     config = network.config
     parameters = sum(weight.numel() for weight in network.parameters())
-    return {"cell": config.cell, "layers": config.layers, "hidden_size": config.hidden_size, "parameters": parameters}
+    about = {"cell": config.cell, "layers": config.layers, "hidden_size": config.hidden_size, "parameters": parameters}
+    return {**about, "feedback": ",".join(map(str, config.routes))} if config.routes else about
 
 
 def _series(config: NetworkConfig) -> dict[str, Any]:

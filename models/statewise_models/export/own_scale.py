@@ -6,17 +6,13 @@ with the rest of the state.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from statewise.spec import SERIES_MEAN, SERIES_SCALE, StateSpec
 from statewise_models.config import NetworkConfig
-
-if TYPE_CHECKING:
-    from statewise_models.export.builder import _Graph
+from statewise_models.export.nodes import Graph
 
 
 def states(config: NetworkConfig) -> tuple[StateSpec, ...]:
@@ -36,7 +32,7 @@ def infos(config: NetworkConfig, suffix: str = "") -> list[onnx.ValueInfoProto]:
     return [helper.make_tensor_value_info(s.input + suffix, TensorProto.FLOAT, ["batch", *s.shape]) for s in states(config)]
 
 
-def inputs(graph: _Graph, config: NetworkConfig) -> str:
+def inputs(graph: Graph, config: NetworkConfig) -> str:
     """Adds `x` with its target columns in the series' own units, and returns its name; `x` itself where all have one scale."""
     if config.scale == "global":
         return "x"
@@ -53,14 +49,14 @@ def inputs(graph: _Graph, config: NetworkConfig) -> str:
     return graph.add("Div", [graph.add("Sub", ["x", spread[SERIES_MEAN]], "x_centred"), spread[SERIES_SCALE]], "x_in_series_units")
 
 
-def outputs(graph: _Graph, config: NetworkConfig, values: str, name: str) -> str:
+def outputs(graph: Graph, config: NetworkConfig, values: str, name: str) -> str:
     """Adds values in the series' units → the targets' own units; what is differenced has no mean to be added."""
     differenced = graph.constant("target_differenced", np.array([target.difference for target in config.targets]))
     level = graph.add("Where", [differenced, graph.constant("no_mean", np.zeros(1, np.float32)), SERIES_MEAN], "series_level")
     return graph.add("Add", [graph.add("Mul", [values, SERIES_SCALE], "in_own_scale"), level], name)
 
 
-def pass_through(graph: _Graph, config: NetworkConfig) -> None:
+def pass_through(graph: Graph, config: NetworkConfig) -> None:
     """Returns what was given as it is."""
     for state in states(config):
         graph.add("Identity", [state.input], state.output)

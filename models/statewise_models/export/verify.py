@@ -1,4 +1,4 @@
-"""torch against ONNX Runtime: several carried chunks at random batch sizes and ragged lengths."""
+"""torch against ONNX Runtime, and the trace against the served graph: several carried chunks at random batch sizes and lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_CHUNK = 12
 
 
 class ParityError(Exception):
-    """ONNX Runtime's outputs differ from torch's by more than the tolerance."""
+    """ONNX Runtime's outputs differ from torch's, or the trace's from the served graph's, by more than the tolerance."""
 
 
 def verify(network: Network, file: Path, *, tolerance: float = TOLERANCE, seed: int = 0) -> float:
@@ -31,7 +31,7 @@ def verify(network: Network, file: Path, *, tolerance: float = TOLERANCE, seed: 
     Raises:
         ParityError: an output or state of a valid timestep differs by more than `tolerance`.
     """
-    runtime = onnxruntime.InferenceSession(str(file), _options(), providers=["CPUExecutionProvider"])
+    runtime = _open(file)
     random = np.random.default_rng(seed)
     worst = 0.0
     for number in range(CONVERSATIONS):
@@ -52,12 +52,44 @@ def verify(network: Network, file: Path, *, tolerance: float = TOLERANCE, seed: 
     return worst
 
 
+def verify_trace(config: NetworkConfig, served: Path, traced: Path, *, tolerance: float = TOLERANCE, seed: int = 0) -> float:
+    """Returns the largest difference between an explicit-gate graph and the served one as a share of the scale of what differs.
+
+    The served graph goes through a conversation chunk by chunk; the trace runs it whole, and must have the same outputs, and at the
+    end of each chunk the same states.
+
+    Raises:
+        ParityError: an output or state differs by more than `tolerance`.
+    """
+    random = np.random.default_rng(seed)
+    batch = int(random.integers(1, LARGEST_BATCH + 1))
+    chunks = conversation(config, [(batch, int(length)) for length in random.integers(1, LONGEST_CHUNK + 1, CHUNKS)], seed=seed)
+    answers = runtime_conversation(config, _open(served), chunks)
+    trace = _traced(_open(traced), chunks)
+    ends = np.cumsum([chunk.lengths.max() for chunk in chunks])
+    pairs = {OUTPUT[config.task]: (trace[OUTPUT[config.task]], np.concatenate([output for output, _ in answers]))}
+    for place, name in enumerate(config.state_names):
+        pairs[name] = (trace[name][ends - 1], np.stack([states[place] for _, states in answers]))
+    differences = {name: _difference(*pair) for name, pair in pairs.items()}
+    for name, difference in differences.items():
+        if not difference <= tolerance:
+            raise ParityError(f"{name!r} of the trace differs from the served graph's by {difference:.1e} of its scale")
+    return max(differences.values())
+
+
+def _traced(runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]) -> dict[str, NDArray[np.float32]]:
+    """Returns all outputs of an explicit-gate graph to the chunks laid end to end, `[timesteps, batch, size]` each."""
+    names = [info.name for info in runtime.get_outputs()]
+    whole = {name: np.concatenate([chunk.inputs[name] for chunk in chunks]) for name in chunks[0].inputs}
+    return dict(zip(names, runtime.run(names, {**whole, **chunks[0].constants}), strict=True))
+
+
 def runtime_conversation(
     config: NetworkConfig, runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]
 ) -> list[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]:
     """Returns ONNX Runtime's outputs and new states to each chunk, the state carried from one to the next."""
     answers = []
-    states = [np.zeros((len(chunks[0].lengths), config.hidden_size), np.float32) for _ in config.state_names]
+    states = [np.zeros((len(chunks[0].lengths), size), np.float32) for size in config.state_sizes.values()]
     names = [OUTPUT[config.task], *(f"{name}_next" for name in config.state_names)]
     given = dict(chunks[0].constants)
     names += [f"{name}_next" for name in given]
@@ -83,10 +115,15 @@ def _differences(
     pairs = {OUTPUT[config.task]: (ours[0][valid], theirs[0][valid])}
     for name, mine, other in zip(config.state_names, ours[1], theirs[1], strict=True):
         pairs[name] = (mine, other)
-    return {name: float(np.abs(mine - other).max() / max(1e-6, np.abs(other).max())) for name, (mine, other) in pairs.items()}
+    return {name: _difference(mine, other) for name, (mine, other) in pairs.items()}
 
 
-def _options() -> onnxruntime.SessionOptions:
+def _difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Returns the largest difference as a share of the scale."""
+    return float(np.abs(ours - theirs).max() / max(1e-6, np.abs(theirs).max()))
+
+
+def _open(file: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return options
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

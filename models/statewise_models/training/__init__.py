@@ -9,7 +9,18 @@ from statewise_models.training.forecast import train_forecast
 from statewise_models.training.history import Epoch
 from statewise_models.training.loop import Diverged, Observer
 from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.start import Start
 from statewise_models.training.tokens import train_tokens
 from statewise_models.training.trained import Trained
 
-__all__ = ["Diverged", "Epoch", "Observer", "Trained", "TrainingSettings", "train_classify", "train_forecast", "train_tokens"]
+__all__ = [
+    "Diverged",
+    "Epoch",
+    "Observer",
+    "Start",
+    "Trained",
+    "TrainingSettings",
+    "train_classify",
+    "train_forecast",
+    "train_tokens",
+]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,13 +22,18 @@ from statewise_models.config import NetworkConfig
 from statewise_models.data.labelled import Labelled, split_labelled
 from statewise_models.data.policy import InvalidData
 from statewise_models.network import Network
-from statewise_models.training.history import Judgement
+from statewise_models.training.facts import facts_of_labelled
+from statewise_models.training.history import Epoch, Judgement
 from statewise_models.training.lanes import VOID, Window
 from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.scaling import check_missing, features
 from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.start import Start
 from statewise_models.training.trained import Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +114,7 @@ def train_classify(
     output: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Trains a network to tell labels apart; arguments and errors as `train_forecast`.
 
@@ -123,12 +130,13 @@ def train_classify(
     made = {name: Batches(part, bool(config.calendar), settings.lanes, name == "training") for name, part in batches.items()}
     lesson = ClassifyLesson(made.pop("training"), made["validation"])
     with Bar.unless(observer, f"classify {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
-        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher)
+        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     frequent = int(np.bincount([sequence.label for sequence in training.sequences]).argmax())
     metrics = {"labels": list(data.labels)} | {split: _evaluate(network, part, frequent) for split, part in made.items()}
-    trained = Trained(network, history, sum(epoch.seconds for epoch in history), metrics)
+    facts = facts_of_labelled(data, batches, config)
+    trained = Trained(network, history, metrics, settings, facts, partial(_draw, history, metrics))
     if output:
-        _write(output, trained)
+        trained.write(output)
     return trained
 
 
@@ -171,10 +179,11 @@ def _evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, An
     }
 
 
-def _write(output: Path, trained: Trained) -> None:
+def _draw(history: tuple[Epoch, ...], metrics: dict[str, Any], width: float) -> dict[str, Figure]:
     from statewise_models.plots import plot_confusion, plot_losses
 
-    trained.write_evaluation(output)
-    plot_losses(trained.history, output / "loss.png", "cross-entropy (nats)")
-    split = "test" if "test" in trained.metrics else "validation"
-    plot_confusion(trained.metrics[split]["confusion"], trained.metrics["labels"], split, output / "confusion.png")
+    split = "test" if "test" in metrics else "validation"
+    return {
+        "loss": plot_losses(history, "cross-entropy (nats)", width),
+        "confusion": plot_confusion(metrics[split]["confusion"], metrics["labels"], split),
+    }

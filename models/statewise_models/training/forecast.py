@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from statewise_models.data.policy import InvalidData
 from statewise_models.data.split import Cuts, split_table
 from statewise_models.data.table import Series, Table
 from statewise_models.network import Network
-from statewise_models.training.history import Judgement
+from statewise_models.training.facts import facts_of_table
+from statewise_models.training.history import Epoch, Judgement
 from statewise_models.training.lanes import Lanes, Piece, Window, cut, lay
 from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.panel import (
@@ -40,7 +42,11 @@ from statewise_models.training.panel import (
 from statewise_models.training.progress import Bar
 from statewise_models.training.scaling import check_missing, features, moments
 from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.start import Start
 from statewise_models.training.trained import Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WARM_UP = 1024  # timesteps that a session has seen before its forecasts are judged
 JUDGED_LANES = 64  # series judged side by side: more would only need more memory
@@ -88,16 +94,18 @@ def train_forecast(
     output: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Trains a network to forecast a table's targets one timestep ahead.
 
-    `metrics[split][target][method]` holds `rmse`, `mape` and `count`; methods are `model`, `persistence` and, for each calendar
-    period, `naive_<period>`. Of several series, `metrics["series"][split][series]` holds the same of each.
+    `metrics[split][target][method]` holds `rmse`, `mae`, `mape` and `count`; methods are `model`, `persistence` and, for each
+    calendar period, `naive_<period>`. Of several series, `metrics["series"][split][series]` holds the same of each.
 
     Args:
         output: a folder for checkpoint, metrics, evaluation and plots, or `None`.
         resume: go on from the checkpoint there.
         observer: watches the run; by default a progress bar where standard error is a terminal.
+        start: a version to start from, instead of drawn weights.
 
     Raises:
         InvalidData, InvalidConfig: the table does not fit the settings.
@@ -109,12 +117,15 @@ def train_forecast(
     config = configure(table, cuts, settings)
     lesson = _lesson(config, table, cuts, settings)
     with Bar.unless(observer, f"forecast {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
-        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher)
+        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     forecasts = forecast_table(network, table, cuts)
     metrics = _evaluate(table, cuts, forecasts, settings.calendar)
-    trained = Trained(network, history, sum(epoch.seconds for epoch in history), metrics)
+    draw = partial(_draw, history, table, cuts, forecasts)
+    trained = Trained(network, history, metrics, settings, facts_of_table(table, cuts, config), draw)
     if output:
-        _write(output, trained, table, cuts, forecasts)
+        trained.write(output)
+        if config.series:
+            write_scales(scales_of(config), output / SCALES_FILE)
     return trained
 
 
@@ -225,17 +236,18 @@ def _evaluate(table: Table, cuts: tuple[Cuts, ...], forecasts: list[Floats], per
     return metrics
 
 
-def _write(output: Path, trained: Trained, table: Table, cuts: tuple[Cuts, ...], forecasts: list[Floats]) -> None:
+def _draw(
+    history: tuple[Epoch, ...], table: Table, cuts: tuple[Cuts, ...], forecasts: list[Floats], width: float
+) -> dict[str, Figure]:
     from statewise_models.plots import plot_forecast, plot_losses
 
-    trained.write_evaluation(output)
-    if trained.network.config.series:
-        write_scales(scales_of(trained.network.config), output / SCALES_FILE)
-    plot_losses(trained.history, output / "loss.png", "mean squared error (scaled)")
     longest = max(range(len(cuts)), key=lambda number: cuts[number].length - cuts[number].train_end)
     series, part = table.series[longest], cuts[longest]
     split, whole = ("test", part.test) if part.validation_end < part.length else ("validation", part.validation)
     shown = slice(whole.start, min(whole.start + SHOWN, whole.stop))
     stamps = series.stamps if series.stamps is not None else series.time
     truth, forecast = series.y[shown], forecasts[longest][shown]
-    plot_forecast(stamps[shown], truth, forecast, table.targets, series.name, split, output / "forecast.png")
+    return {
+        "loss": plot_losses(history, "mean squared error (scaled)", width),
+        "forecast": plot_forecast(stamps[shown], truth, forecast, table.targets, series.name, split, width),
+    }

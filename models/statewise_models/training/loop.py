@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from statewise_models.config import InvalidConfig, NetworkConfig
+from statewise_models.files import replace_bytes
 from statewise_models.network import Network
 from statewise_models.training.checkpoint import Checkpoint, load, save
-from statewise_models.training.files import replace_bytes
 from statewise_models.training.history import Epoch, Judgement, best
 from statewise_models.training.lanes import Window
 from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.start import Start
 
 METRICS_FILE = "metrics.jsonl"
 WARM_UP_SHARE = 0.1
@@ -75,23 +76,27 @@ def fit(
     output: Path | None,
     resume: bool,
     observer: Observer,
+    start: Start | None = None,
 ) -> tuple[Network, tuple[Epoch, ...]]:
     """Trains a network; returns it with its best weights, on the CPU, ready to predict, and the epochs.
 
     Args:
         output: the folder of checkpoint and metrics, or `None` for neither.
         resume: go on from the checkpoint in `output`.
+        start: a version to start from, instead of drawn weights.
 
     Raises:
         Diverged: the loss is no longer finite.
-        InvalidConfig: nothing to resume, or no CUDA device where one is asked for.
+        InvalidConfig: nothing to resume, a version of another kind to start from, or no CUDA device where one is asked for.
         OSError: `output` cannot be written.
     """
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         network = Network(config).to(_device(settings))
         optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        history, kept = _start(network, optimiser, settings, output if resume else None)
+        if start:
+            network.load_state_dict(start.weights(config))
+        history, kept = _start(network, optimiser, settings, output if resume else None, start)
         if output:
             output.mkdir(parents=True, exist_ok=True)
         while not _finished(history, settings):
@@ -101,7 +106,8 @@ def fit(
             if best(history) is epoch:
                 kept = _copy(network)
             if output:
-                save(output, Checkpoint(network.state_dict(), kept, optimiser.state_dict()["state"], history), config, settings)
+                made = Checkpoint(network.state_dict(), kept, optimiser.state_dict()["state"], history)
+                save(output, made, config, settings, start.name if start else "")
                 lines = (json.dumps(epoch.as_dict()) + "\n" for epoch in history)
                 replace_bytes(output / METRICS_FILE, "".join(lines).encode())
             observer.epoch_done(history)
@@ -170,12 +176,12 @@ def learning_rate(settings: TrainingSettings, epochs_done: float) -> float:
 
 
 def _start(
-    network: Network, optimiser: torch.optim.Optimizer, settings: TrainingSettings, folder: Path | None
+    network: Network, optimiser: torch.optim.Optimizer, settings: TrainingSettings, folder: Path | None, start: Start | None
 ) -> tuple[tuple[Epoch, ...], dict[str, Tensor]]:
     """Returns the epochs done and the best weights: of a new run, or of the one in `folder`, which the network goes on with."""
     if folder is None:
         return (), _copy(network)
-    checkpoint = load(folder, network.config, settings)
+    checkpoint = load(folder, network.config, settings, start.name if start else "")
     network.load_state_dict(checkpoint.weights)
     optimiser.load_state_dict({"state": checkpoint.optimiser, "param_groups": optimiser.state_dict()["param_groups"]})
     return checkpoint.history, checkpoint.best

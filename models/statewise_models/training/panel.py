@@ -18,9 +18,9 @@ from statewise_models.config import NetworkConfig, SeriesScale
 from statewise_models.data.policy import InvalidData
 from statewise_models.data.split import Cuts
 from statewise_models.data.table import Series, Table
-from statewise_models.training.files import replace_bytes
+from statewise_models.files import replace_bytes
+from statewise_models.scores import Scores, naive, score
 from statewise_models.training.scaling import moments
-from statewise_models.training.scores import Scores, naive, score
 
 SCALES_FILE = "scales.json"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from statewise.spec import Calendar, Missing, SpecError
-from statewise_models.config import Activation, Cell, Feature, InvalidConfig, NetworkConfig, Scale, SeriesScale, Target
+from statewise_models.config import Activation, Cell, Feature, InvalidConfig, NetworkConfig, Route, Scale, SeriesScale, Target
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 
@@ -20,7 +20,7 @@ class TrainingSettings:
     """What to train and how; the same settings, data and machine give the same weights.
 
     Attributes:
-        cell, hidden, layers, activation, dropout: the recurrent layers (see `NetworkConfig`).
+        cell, hidden, layers, activation, feedback, dropout: the recurrent layers (see `NetworkConfig`).
         calendar: periods in timesteps that the network is to know (forecast and classify).
         harmonics: sine and cosine pairs for each period.
         difference: forecast the change from this timestep to the next instead of the value (forecast).
@@ -45,6 +45,7 @@ class TrainingSettings:
     hidden: int = 64
     layers: int = 1
     activation: str = "tanh"
+    feedback: tuple[Route, ...] = ()
     dropout: float = 0.0
     calendar: tuple[int, ...] = ()
     harmonics: int = 2
@@ -129,6 +130,7 @@ class TrainingSettings:
             "hidden_size": self.hidden,
             "layers": self.layers,
             "activation": cast(Activation, self.activation),
+            "feedback": self.feedback,
             "dropout": self.dropout,
         }
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,14 +23,19 @@ from statewise_models.config import NetworkConfig
 from statewise_models.data.split import Cuts
 from statewise_models.data.split import cut as cut_by_time
 from statewise_models.data.text import FEWEST_TOKENS, Text
+from statewise_models.files import replace_bytes
 from statewise_models.network import Network
-from statewise_models.training.files import replace_bytes
-from statewise_models.training.history import Judgement
+from statewise_models.training.facts import facts_of_text
+from statewise_models.training.history import Epoch, Judgement
 from statewise_models.training.lanes import VOID, Lanes, Piece, Window, cut, lay
 from statewise_models.training.loop import Observer, fit, walk
 from statewise_models.training.progress import Bar
 from statewise_models.training.settings import TrainingSettings
+from statewise_models.training.start import Start
 from statewise_models.training.trained import Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLE_FILE = "sample.txt"
 SAMPLE_TOKENS = 600
@@ -70,6 +76,7 @@ def train_tokens(
     output: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Trains a network to continue text; arguments and errors as `train_forecast`.
 
@@ -84,14 +91,15 @@ def train_tokens(
     lanes = {name: _lanes(text.tokens, part, settings) for name, part in parts.items()}
     lesson = TokensLesson(lanes["training"], lanes["validation"])
     with Bar.unless(observer, f"tokens {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
-        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher)
+        network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     metrics: dict[str, Any] = {}
     for split in list(parts)[1:]:
         metrics[split] = _evaluate(network, lanes[split], text, cuts, parts[split])
     metrics["sample"] = sample(network, text.tokens[cuts.train][-PROMPT_TOKENS:], SAMPLE_TOKENS, settings.seed)
-    trained = Trained(network, history, sum(epoch.seconds for epoch in history), metrics)
+    trained = Trained(network, history, metrics, settings, facts_of_text(text, cuts), partial(_draw, history))
     if output:
-        _write(output, trained)
+        trained.write(output)
+        replace_bytes(output / SAMPLE_FILE, metrics["sample"].encode())
     return trained
 
 
@@ -138,9 +146,7 @@ def _evaluate(network: Network, lanes: Lanes, text: Text, cuts: Cuts, part: slic
     }
 
 
-def _write(output: Path, trained: Trained) -> None:
+def _draw(history: tuple[Epoch, ...], width: float) -> dict[str, Figure]:
     from statewise_models.plots import plot_losses
 
-    trained.write_evaluation(output)
-    plot_losses(trained.history, output / "loss.png", "cross-entropy (nats a token)")
-    replace_bytes(output / SAMPLE_FILE, trained.metrics["sample"].encode())
+    return {"loss": plot_losses(history, "cross-entropy (nats a token)", width)}

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from statewise_models.files import replace_bytes
 from statewise_models.network import Network
-from statewise_models.training.files import replace_bytes
+from statewise_models.training.facts import Facts
 from statewise_models.training.history import Epoch
+from statewise_models.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EVALUATION_FILE = "evaluation.json"
+WIDTH = 9.0  # inches of the pictures that are written
+
+Draw = Callable[[float], "dict[str, Figure]"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,20 +30,38 @@ class Trained:
     Attributes:
         network: with its best weights, on the CPU, ready to predict and to export.
         history: the epochs.
-        seconds: that the epochs took.
         metrics: by split (`validation`, `test`), as each task's training tells; JSON values.
+        settings: what was chosen.
+        facts: what it learned from.
+        draw: returns the run's pictures by name, so many inches wide.
     """
 
     network: Network
     history: tuple[Epoch, ...]
-    seconds: float
     metrics: dict[str, Any]
+    settings: TrainingSettings
+    facts: Facts
+    draw: Draw
+
+    @property
+    def seconds(self) -> float:
+        """What the epochs took."""
+        return sum(epoch.seconds for epoch in self.history)
 
     @property
     def parameters(self) -> int:
         """How many numbers were learned."""
         return sum(weight.numel() for weight in self.network.parameters())
 
-    def write_evaluation(self, output: Path) -> None:
-        """Writes the metrics into the folder `output`; raises `OSError`."""
+    @property
+    def reported(self) -> str:
+        """The split that stands for what is to come: the test part, or the validation part where there is no test part."""
+        return "test" if self.settings.test else "validation"
+
+    def write(self, output: Path) -> None:
+        """Writes the metrics and the pictures into the folder `output`; raises `OSError`."""
+        from statewise_models.plots import save
+
         replace_bytes(output / EVALUATION_FILE, (json.dumps(self.metrics, indent=2) + "\n").encode())
+        for name, figure in self.draw(WIDTH).items():
+            save(figure, output / f"{name}.png")

@@ -33,11 +33,11 @@ def main() -> None:
 
 
 def extra_of(module: str) -> str | None:
-    """Returns the extra that brings a module: `serve` or `train`; `None` if neither does."""
+    """Returns the extra that brings a module: that of the command, or one that has it; `None` if none does."""
     root = module.partition(".")[0]
     distribution = _DISTRIBUTION_OF_MODULE.get(root, root.replace("_", "-"))
-    wanted = "train" if sys.argv[1:2] == ["train"] else "serve"
+    wanted = next((command for command in ("train", "evaluate", "trace") if sys.argv[1:2] == [command]), "serve")
     extras = re.findall(rf"^{re.escape(distribution)}\b.*extra == ['\"](\w+)['\"]", "\n".join(requires("statewise") or ()), re.M)
-    if "cli" in extras:
+    if "cli" in extras or (wanted == "train" and "evaluate" in extras):
         return wanted
-    return wanted if wanted in extras else next((extra for extra in extras if extra in {"serve", "train"}), None)
+    return wanted if wanted in extras else next((extra for extra in extras if extra in {"serve", "evaluate", "train"}), None)

@@ -13,6 +13,7 @@ from statewise.cli.problems import BadInput
 from statewise.cli.repository import canary, models, promote, rollback
 from statewise.cli.serve import serve
 from statewise.cli.stream import stream
+from statewise.cli.trace import trace
 from statewise.errors import StatewiseError
 from statewise.repository import RepositoryError
 
@@ -35,7 +36,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-for command in (serve, models, promote, rollback, canary, stream):
+for command in (serve, models, promote, rollback, canary, stream, trace):
     app.command()(command)
 
 

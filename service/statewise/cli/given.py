@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from statewise.cli.problems import BadInput
 from statewise.cli.rows import Row
-from statewise.client import Model
-from statewise.spec import SERIES_MEAN, SERIES_SCALE
+from statewise.spec import SERIES_MEAN, SERIES_SCALE, ConstantSpec, TensorSpec
+
+CONSTANT_HELP = "NAME=VALUE,…: what every session is given when it is opened, instead of what the model knows. May be given again."
 
 Values = Mapping[str, Any]
+
+
+class Model(Protocol):
+    """What is asked of a model here: a client's `Model`, or a `ModelSpec`."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What a timestep brings."""
+        ...
+
+    @property
+    def constants(self) -> tuple[ConstantSpec, ...]:
+        """What a session may or must be given."""
+        ...
+
+    @property
+    def series(self) -> Mapping[str, Any]:
+        """What the sessions of the series are given that the model knows, by name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +66,7 @@ def told(model: Model, pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         name, _, text = pair.partition("=")
         if name not in shapes:
-            raise BadInput(f"--constant: sessions of {model.name} are given {', '.join(shapes) or 'nothing'}, not {name!r}")
+            raise BadInput(f"--constant: the model's sessions are given {', '.join(shapes) or 'nothing'}, not {name!r}")
         try:
             values[name] = np.array([float(word) for word in text.split(",")]).reshape(shapes[name])
         except ValueError:
@@ -68,7 +88,7 @@ def warm_up(model: Model, rows: Iterable[Row], count: int) -> dict[str, Values]:
         BadInput: the model takes no such values, or a series has none that is known among these rows.
     """
     if not can_warm_up(model):
-        raise BadInput(f"--warm-up: sessions of {model.name} are not given the mean and the scale of a series")
+        raise BadInput("--warm-up: the model's sessions are not given the mean and the scale of a series")
     names = next(constant.features for constant in model.constants if constant.name == SERIES_MEAN)
     places = {feature: (tensor.name, at) for tensor in model.inputs for at, feature in enumerate(tensor.features)}
     seen: dict[str, list[list[float]]] = {}

@@ -36,7 +36,7 @@ class MountedCommands(TyperGroup):
         entry = _mounted().get(args[0])
         if entry is None:
             return super().resolve_command(ctx, args)
-        return args[0], typer.main.get_group(entry.load()), args[1:]
+        return args[0], typer.main.get_command(entry.load()), args[1:]
 
 
 def _mounted() -> dict[str, EntryPoint]:
@@ -44,6 +44,10 @@ def _mounted() -> dict[str, EntryPoint]:
 
 
 def _purpose(entry: EntryPoint) -> str:
-    found = find_spec(entry.module)
-    source = Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
+    """Reads the docstring where it stands: to find a module inside a package would import the package."""
+    package, *inside = entry.module.split(".")
+    found = find_spec(package)
+    places = [Path(folder, *inside) for folder in (found and found.submodule_search_locations) or ()]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    source = files[0].read_text(encoding="utf-8") if files else ""
     return (ast.get_docstring(ast.parse(source)) or entry.value).partition("\n")[0]

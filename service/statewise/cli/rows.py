@@ -12,13 +12,26 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from statewise.cli.problems import BadInput
-from statewise.client import Model
-from statewise.spec import TensorSpec
+from statewise.spec import Calendar, TensorSpec
 
 ABSENT = ("", "nan", "na")
+
+
+class Model(Protocol):
+    """What is asked of a model here: a client's `Model`, or a `ModelSpec`."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What a timestep brings."""
+        ...
+
+    @property
+    def calendar(self) -> Calendar | None:
+        """How the time input counts."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,25 +15,24 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from statewise.cli.given import Given, told, warm_up
+from statewise.cli import files
+from statewise.cli.given import CONSTANT_HELP, Given, told, warm_up
 from statewise.cli.problems import BadInput
 from statewise.cli.rows import Columns, Row, rows_of
 from statewise.client import Client, Model, Session
 from statewise.errors import InvalidInput
 
 Write = Callable[[list[Any]], Any]
-CONSTANT_HELP = "NAME=VALUE,…: what every session is given when it is opened, instead of what the model knows. May be given again."
 WARM_UP_HELP = "For series that the model does not know: their mean and scale are those of so many first rows."
-COLUMN_HELP = "FEATURE=COLUMN, where the file calls a feature otherwise. May be given again."
 
 
 def stream(
     model: Annotated[str, typer.Argument(help="The model, as `statewise models` lists it.")],
-    data: Annotated[Path, typer.Option(help="A CSV with the model's columns; a text file for a token model.")],
+    data: files.Data,
     address: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = "127.0.0.1:8001",
     version: Annotated[int, typer.Option(min=0, help="The version; 0 is what new sessions get.")] = 0,
-    time: Annotated[str, typer.Option(help="The time column, for a model with a calendar.")] = "time",
-    column: Annotated[list[str] | None, typer.Option(help=COLUMN_HELP)] = None,
+    time: files.Time = "time",
+    column: files.Column = None,
     series: Annotated[str | None, typer.Option(help="A column that tells series apart: each gets a session.")] = None,
     constant: Annotated[list[str] | None, typer.Option(help=CONSTANT_HELP)] = None,
     warm_up: Annotated[int, typer.Option("--warm-up", min=0, help=WARM_UP_HELP)] = 0,
@@ -51,19 +50,19 @@ def stream(
 
     statewise stream store --data stores.csv --series store --warm-up 28
     """
-    renamed = _renamed(column or [])
+    renamed = files.renamed(column or [])
     with ExitStack() as stack:
-        source = stack.enter_context(_opened(data))
+        source = stack.enter_context(files.opened(data))
         client = stack.enter_context(Client(address))
         served = client.model(model, version)
         sink = stack.enter_context(_written(out))
         if served.vocabulary:
             session = stack.enter_context(client.open_session(model, version=served.version))
-            _stream_text(session, _text(source, data), sink)
+            _stream_text(session, files.text_of(source, data), sink)
             return
         columns = Columns(served, renamed, time if served.calendar else None, series, data.stem)
         given = _given(served, constant or [], warm_up, source, data, columns)
-        _stream_table(client, rows_of(source, data, columns), columns, given, sink)
+        _stream_table(client, served, rows_of(source, data, columns), columns, given, sink)
 
 
 def _given(served: Model, constants: list[str], count: int, source: TextIO, data: Path, columns: Columns) -> Given:
@@ -75,49 +74,19 @@ def _given(served: Model, constants: list[str], count: int, source: TextIO, data
     return replace(given, warmed=warmed)
 
 
-def _renamed(pairs: list[str]) -> dict[str, str]:
-    for pair in pairs:
-        if not all(pair.partition("=")):
-            raise BadInput(f"--column takes FEATURE=COLUMN, not {pair!r}")
-    return {feature: name for feature, _, name in (pair.partition("=") for pair in pairs)}
-
-
-def _opened(data: Path) -> TextIO:
-    try:
-        return data.open(newline="", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"cannot read {data}: {error.strerror}") from error
-
-
-def _text(source: TextIO, data: Path) -> str:
-    try:
-        return source.read()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{data} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-
-
 @contextmanager
 def _written(out: Path | None) -> Iterator[Write]:
     """Yields what writes a row of CSV; the file bears its name only once all of it is there."""
     if out is None:
         yield csv.writer(sys.stdout, lineterminator="\n").writerow
         return
-    part = out.with_name(f".{out.name}.part")
-    try:
-        sink = part.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"cannot write {out}: {error.strerror}") from error
-    try:
-        with sink:
-            yield csv.writer(sink, lineterminator="\n").writerow
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with files.written(out) as part, part.open("w", newline="", encoding="utf-8") as sink:
+        yield csv.writer(sink, lineterminator="\n").writerow
 
 
-def _stream_table(client: Client, rows: Iterator[Row], columns: Columns, given: Given, write: Write) -> None:
+def _stream_table(client: Client, model: Model, rows: Iterator[Row], columns: Columns, given: Given, write: Write) -> None:
     """Streams the rows of a CSV, each series through a session of its own."""
-    model, sessions = columns.model, dict[str, Session]()
+    sessions: dict[str, Session] = {}
     write(["row", *([columns.series] if columns.series else []), *_headings(model)])
     with ExitStack() as stack:
         for row in track(rows, "streaming", console=Console(stderr=True), transient=True):
@@ -156,10 +125,7 @@ def _stream_text(session: Session, text: str, write: Write) -> None:
     """Writes for each token what the model expected next and how surprised it was by what came: bits, by its own logits."""
     vocabulary = session.model.vocabulary
     assert vocabulary
-    try:
-        tokens = vocabulary.encode(text)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    tokens = files.tokens_of(text, vocabulary)
     if len(tokens) < 2:
         raise BadInput(f"the text has {len(tokens)} tokens: guessing the next takes at least 2")
     write(["token", "expected_next", "next", "bits"])

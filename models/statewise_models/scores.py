@@ -15,7 +15,7 @@ Scores = dict[str, float | None]
 
 
 def score(truth: Floats, methods: Mapping[str, Floats]) -> dict[str, Scores]:
-    """Returns for each method `rmse` (in the truth's unit), `mape` (percent; `None` if no truth differs from 0) and `count`.
+    """Returns for each method `rmse`, `mae` (in the truth's unit), `mape` (percent; `None` if all truth is 0) and `count`.
 
     Args:
         truth: `[timesteps]`, NaN where unknown.
@@ -45,4 +45,5 @@ def _errors(truth: Floats, forecast: Floats) -> Scores:
     error = forecast - truth
     nonzero = truth != 0
     mape = float(100 * np.mean(np.abs(error[nonzero] / truth[nonzero]))) if nonzero.any() else None
-    return {"rmse": float(np.sqrt(np.mean(error**2))), "mape": mape, "count": len(truth)}
+    rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
+    return {"rmse": rmse, "mae": mae, "mape": mape, "count": len(truth)}
