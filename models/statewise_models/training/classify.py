@@ -125,7 +125,7 @@ def train_classify(
     with Bar.unless(observer, f"classify {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
         network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher)
     frequent = int(np.bincount([sequence.label for sequence in training.sequences]).argmax())
-    metrics = {"labels": list(data.labels)} | {split: _evaluate(network, part, frequent) for split, part in made.items()}
+    metrics = {"labels": list(data.labels)} | {split: evaluate(network, part, frequent) for split, part in made.items()}
     trained = Trained(network, history, sum(epoch.seconds for epoch in history), metrics)
     if output:
         _write(output, trained)
@@ -157,7 +157,8 @@ def _last(values: Tensor, window: Window) -> Tensor:
 
 
 @torch.no_grad()
-def _evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, Any]:
+def evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, Any]:
+    """Returns the figures of a split, as `train_classify` tells them; `frequent` is the label that is always said."""
     labels = len(batches.data.labels)
     confusion = np.zeros((labels, labels), np.int64)
     for window, values in walk(network, batches):
