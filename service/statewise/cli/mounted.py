@@ -19,7 +19,7 @@ GROUP = "statewise.commands"
 
 
 class MountedCommands(TyperGroup):
-    """The commands of this package, and those that entry points name; each of these is a `typer.Typer`."""
+    """The commands of this package, and those that entry points name; these are `typer.Typer`s of one command or several."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names of all commands; nothing is imported."""
@@ -36,7 +36,7 @@ class MountedCommands(TyperGroup):
         entry = _mounted().get(args[0])
         if entry is None:
             return super().resolve_command(ctx, args)
-        return args[0], typer.main.get_group(entry.load()), args[1:]
+        return args[0], typer.main.get_command(entry.load()), args[1:]
 
 
 def _mounted() -> dict[str, EntryPoint]:
