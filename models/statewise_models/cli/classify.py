@@ -48,6 +48,7 @@ def classify(
     repository: o.Repository = Path("var/repository"),
     output: o.Output = None,
     promote: o.Promote = False,
+    int8: o.Int8 = False,
     resume: o.Resume = False,
 ) -> None:
     """Classify sequences; the label's probabilities can be read at every timestep.
@@ -65,13 +66,14 @@ def classify(
         policy, place = policy_of(choices), Place.of(choices)
         from statewise_models.data.labelled import read_labelled
         from statewise_models.training import train_classify
+        from statewise_models.training.classify import rescore_sequences
 
         sequences = read_labelled(data, inputs=input, label=label, series=series, time=time, policy=policy)
         place.check()
         trained = train_classify(sequences, settings, output=place.output, resume=resume)
-        finish(
-            trained, place, promote, _scores(trained.metrics), stream_words(data, series=series, time=time if calendar else None)
-        )
+        streamed = stream_words(data, series=series, time=time if calendar else None)
+        score = (lambda network: rescore_sequences(network, sequences, settings)) if int8 else None
+        finish(trained, place, promote, _scores(trained.metrics), streamed, score)
 
 
 def _scores(metrics: dict[str, Any]) -> Table:

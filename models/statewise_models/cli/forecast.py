@@ -60,6 +60,7 @@ def forecast(
     repository: o.Repository = Path("var/repository"),
     output: o.Output = None,
     promote: o.Promote = False,
+    int8: o.Int8 = False,
     resume: o.Resume = False,
 ) -> None:
     """Forecast columns of a table one timestep ahead.
@@ -80,14 +81,15 @@ def forecast(
         policy, place = policy_of(choices), Place.of(choices)
         from statewise_models.data.table import read_table
         from statewise_models.training import train_forecast
+        from statewise_models.training.forecast import rescore_table
 
         inputs = [*target, *(name for name in input or [] if name not in target)]
         table = read_table(data, targets=target, inputs=inputs, series=series, time=time, policy=policy)
         place.check()
         trained = train_forecast(table, settings, output=place.output, resume=resume)
-        finish(
-            trained, place, promote, _scores(trained.metrics), stream_words(data, series=series, time=time if calendar else None)
-        )
+        streamed = stream_words(data, series=series, time=time if calendar else None)
+        score = (lambda network: rescore_table(network, table, settings)) if int8 else None
+        finish(trained, place, promote, _scores(trained.metrics), streamed, score)
 
 
 def _scores(metrics: dict[str, Any]) -> Table:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from statewise.repository import Repository, RepositoryError, check_name
+from statewise_models.cli.int8 import Scored, int8_table, rescored
 from statewise_models.cli.options import missing_of, periods
 from statewise_models.config import InvalidConfig
 
@@ -84,6 +85,10 @@ def settings_of(choices: Mapping[str, Any]) -> TrainingSettings:
 
     if choices["bidirectional"]:
         raise InvalidConfig("a bidirectional network reads the future, so it cannot be streamed: leave --bidirectional out")
+    if choices["int8"]:
+        from statewise_models.export.int8 import check_int8
+
+        check_int8(choices["cell"])
     values = {field.name: choices[field.name] for field in dataclasses.fields(TrainingSettings) if field.name in choices}
     values |= {"calendar": periods(choices["calendar"])} if "calendar" in choices else {}
     values |= {"missing": missing_of(choices["missing"])} if "missing" in choices else {}
@@ -103,8 +108,12 @@ def stream_words(data: Path, **columns: str | None) -> str:
     return shlex.join(["--data", str(data), *options])
 
 
-def finish(trained: Trained, place: Place, promote: bool, scores: Table, streamed: str) -> None:
-    """Exports a trained network and says what it can do, where everything is and what to do next."""
+def finish(trained: Trained, place: Place, promote: bool, scores: Table, streamed: str, int8: Scored | None = None) -> None:
+    """Exports a trained network and says what it can do, where everything is and what to do next.
+
+    Args:
+        int8: scores another network on the data of `trained`; given where the int8 form is to be published.
+    """
     from statewise_models.export import export
 
     config = trained.network.config
@@ -117,9 +126,14 @@ def finish(trained: Trained, place: Place, promote: bool, scores: Table, streame
         "training_seconds": round(trained.seconds, 1),
         "scores": {split: figures for split, figures in trained.metrics.items() if split in ("validation", "test")},
     }
-    exported = export(trained.network, repository=place.repository, model=place.model, promote=promote, about=about)
+    about |= {"int8": {"scores": rescored(trained, int8)}} if int8 else {}
+    exported = export(
+        trained.network, repository=place.repository, model=place.model, promote=promote, about=about, int8=bool(int8)
+    )
     console = Console()
     console.print(scores)
+    if exported.int8:
+        console.print(int8_table(exported.int8, trained.metrics))
     lines = {
         "trained": f"{config.cell}, {trained.parameters:,} parameters, {len(trained.history)} epochs in {trained.seconds:.1f} s",
         "exported": f"{exported.path} (ONNX Runtime within {exported.largest_difference:.1e} of torch)",

@@ -5,21 +5,26 @@ Nothing that has not passed `verify` ever bears a version's name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from statewise.repository import MODEL_FILE, Repository
-from statewise.spec import METADATA_KEY
+from statewise.spec import METADATA_KEY, ModelSpec
 from statewise_models.export.builder import build
 from statewise_models.export.contract import contract
+from statewise_models.export.conversation import torch_outputs
+from statewise_models.export.int8 import check_int8, measure, quantised
+from statewise_models.export.runtime import RuntimeNetwork
 from statewise_models.export.verify import ParityError, verify
 from statewise_models.network import Network
 
-__all__ = ["NETWORK_KEY", "Exported", "ParityError", "export", "plain_model"]
+__all__ = ["NETWORK_KEY", "Exported", "ParityError", "RuntimeNetwork", "build", "export", "int8_model", "plain_model", "quantised"]
 
+INT8_TOLERANCE = 0.25
+"""The largest difference from float32, as a share of the scale of the head's values; overflowing kernels were seen at 0.4 and more."""
 NETWORK_KEY = "statewise.network"
 """The metadata that holds `NetworkConfig.to_json()`; with the weights it rebuilds the network (`statewise_models.published`)."""
 
@@ -31,12 +36,37 @@ class Exported:
     Attributes:
         version: its number.
         path: its ONNX file.
-        largest_difference: between torch and ONNX Runtime, as a share of the output's scale.
+        largest_difference: between torch and ONNX Runtime's float32, as a share of the output's scale.
+        int8: of an int8 version, what its spec's `about` says of that; otherwise empty.
     """
 
     version: int
     path: Path
     largest_difference: float
+    int8: dict[str, Any] = field(default_factory=dict)
+
+
+def int8_model(network: Network, about: dict[str, Any] | None = None) -> onnx.ModelProto:
+    """Returns the int8 form of a network's model. Its parity vectors are its own, and `about` tells how far it is from float32.
+
+    Raises:
+        InvalidConfig: ONNX Runtime has no int8 kernel for the cell.
+        ParityError: it differs from float32 by more than rounding can.
+    """
+    check_int8(network.config.cell)
+    plain = build(network)
+    model = quantised(plain)
+    measured = measure(network, plain, model)
+    if not measured.float32_difference <= INT8_TOLERANCE:
+        apart = f"{measured.float32_difference:.1e} of its scale (allowed: {INT8_TOLERANCE:.0e})"
+        raise ParityError(
+            f"the int8 graph differs from float32 by {apart}: this network does not bear rounding, or the kernel fails"
+        )
+    itself = RuntimeNetwork(network, model)
+    told = {**(about or {}), "int8": {**measured.as_dict(), **(about or {}).get("int8", {})}}
+    props = {METADATA_KEY: contract(network, told, lambda _, steps: torch_outputs(itself, steps)).to_json()}
+    onnx.helper.set_model_props(model, {**props, NETWORK_KEY: network.config.to_json()})
+    return model
 
 
 def plain_model(network: Network, about: dict[str, Any] | None = None) -> onnx.ModelProto:
@@ -49,24 +79,42 @@ def plain_model(network: Network, about: dict[str, Any] | None = None) -> onnx.M
 
 
 def export(
-    network: Network, *, repository: Path, model: str, promote: bool = False, about: dict[str, Any] | None = None
+    network: Network,
+    *,
+    repository: Path,
+    model: str,
+    promote: bool = False,
+    about: dict[str, Any] | None = None,
+    int8: bool = False,
 ) -> Exported:
     """Publishes a network as the next version of `model`.
 
     Args:
         promote: new sessions get this version from now on; the first version of a model is promoted anyway.
         about: facts for people, kept in the spec.
+        int8: publish the int8 form; the float32 graph that it is made from is held against torch as ever.
 
     Raises:
+        InvalidConfig: `int8` for a cell that has no such kernel.
         ParityError: ONNX Runtime's outputs differ from torch's; nothing is published.
         RepositoryError: the repository cannot be written.
     """
     differences: list[float] = []
+    rounded: dict[str, Any] = {}
 
     def write(folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(plain_model(network, about).SerializeToString())
         differences.append(verify(network, folder / MODEL_FILE))
+        if int8:
+            made = int8_model(network, about)
+            rounded.update(_about(made)["int8"])
+            (folder / MODEL_FILE).write_bytes(made.SerializeToString())
 
     place = Repository(repository)
     version = place.publish(model, write, promote=promote)
-    return Exported(version, place.path(model, version), differences[0])
+    return Exported(version, place.path(model, version), differences[0], rounded)
+
+
+def _about(model: onnx.ModelProto) -> dict[str, Any]:
+    (told,) = (entry.value for entry in model.metadata_props if entry.key == METADATA_KEY)
+    return ModelSpec.from_json(told).about

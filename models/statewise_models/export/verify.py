@@ -20,6 +20,9 @@ CHUNKS = 4
 LARGEST_BATCH = 9
 LONGEST_CHUNK = 12
 
+Answers = list[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]
+"""Of each chunk the output `[timesteps, batch, …]` and the new states `[batch, size]`."""
+
 
 class ParityError(Exception):
     """ONNX Runtime's outputs differ from torch's by more than the tolerance."""
@@ -31,7 +34,7 @@ def verify(network: Network, file: Path, *, tolerance: float = TOLERANCE, seed: 
     Raises:
         ParityError: an output or state of a valid timestep differs by more than `tolerance`.
     """
-    runtime = onnxruntime.InferenceSession(str(file), _options(), providers=["CPUExecutionProvider"])
+    runtime = open_runtime(str(file))
     random = np.random.default_rng(seed)
     worst = 0.0
     for number in range(CONVERSATIONS):
@@ -52,9 +55,7 @@ def verify(network: Network, file: Path, *, tolerance: float = TOLERANCE, seed: 
     return worst
 
 
-def runtime_conversation(
-    config: NetworkConfig, runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]
-) -> list[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]:
+def runtime_conversation(config: NetworkConfig, runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]) -> Answers:
     """Returns ONNX Runtime's outputs and new states to each chunk, the state carried from one to the next."""
     answers = []
     states = [np.zeros((len(chunks[0].lengths), config.hidden_size), np.float32) for _ in config.state_names]
@@ -79,7 +80,8 @@ def _differences(
     return {name: float(np.abs(mine - other).max() / max(1e-6, np.abs(other).max())) for name, (mine, other) in pairs.items()}
 
 
-def _options() -> onnxruntime.SessionOptions:
+def open_runtime(model: str | bytes) -> onnxruntime.InferenceSession:
+    """Opens a model, a file's path or its bytes, on the CPU in one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return options
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -135,15 +135,15 @@ def _silent() -> bool:
 
 
 def _gradient_table(found: Mapping[str, tuple[str, Mapping[str, Shares]]], back: int) -> Table:
-    table = Table("model", "cell", "state", title="What is left of the gradient k timesteps back, median over windows")
+    table = Table("model, state", title="What is left of the gradient k timesteps back (median over windows)")
     distances = [k for k in TOLD if k <= back]
     for k in distances:
-        table.add_column(f"k = {k}", justify="right")
-    table.add_column(f"below {GONE:.0%} at", justify="right")
-    for name, (cell, kinds) in found.items():
+        table.add_column(f"k={k}" if k == distances[0] else str(k), justify="right", no_wrap=True)
+    table.add_column(f"< {GONE:.0%} at", justify="right", no_wrap=True)
+    for name, (_, kinds) in found.items():
         for kind, shares in kinds.items():
             told = [_share(shares[k - 1]) if k <= len(shares) else "" for k in distances]
-            table.add_row(name, cell, kind.replace("_", " "), *told, _gone(shares))
+            table.add_row(f"{name}, {kind.replace('_', ' ')}", *told, _gone(shares))
     return table
 
 
@@ -157,13 +157,13 @@ def _share(share: float) -> str:
 
 
 def _recall_table(recalled: Sequence[Recalled]) -> Table:
-    table = Table("cell", "gates at first", title="Right of 1,000 after a delay of k timesteps, %, mean over seeds (50: guessing)")
+    table = Table("cell", "gates at first", title="A bit recalled after k timesteps, % (mean over seeds; 50: guessing)")
     delays = sorted({one.trial.delay for one in recalled})
     for delay in delays:
-        table.add_column(f"k = {delay}", justify="right")
+        table.add_column(f"k={delay}" if delay == delays[0] else str(delay), justify="right", no_wrap=True)
     for cell, gates in _kinds(recalled):
         rows = [[o.accuracy for o in recalled if (o.trial.cell, o.trial.gates, o.trial.delay) == (cell, gates, k)] for k in delays]
-        table.add_row(cell, gates, *(f"{100 * sum(row) / len(row):.1f}" if row else "not tried" for row in rows))
+        table.add_row(cell, gates, *(f"{100 * sum(row) / len(row):.1f}" if row else "–" for row in rows))
     return table
 
 

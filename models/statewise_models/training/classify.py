@@ -116,10 +116,9 @@ def train_classify(
     """
     check_missing(data.inputs, [sequence.x for sequence in data.sequences], settings)
     _check_labels(data, settings)
-    rest, test = split_labelled(data, settings.test, settings.seed)
-    training, validation = split_labelled(rest, settings.validation / (1 - settings.test), settings.seed)
+    batches = _parts(data, settings)
+    training = batches["training"]
     config = configure(training, settings)
-    batches = {"training": training, "validation": validation} | ({"test": test} if test.sequences else {})
     made = {name: Batches(part, bool(config.calendar), settings.lanes, name == "training") for name, part in batches.items()}
     lesson = ClassifyLesson(made.pop("training"), made["validation"])
     with Bar.unless(observer, f"classify {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
@@ -130,6 +129,21 @@ def train_classify(
     if output:
         _write(output, trained)
     return trained
+
+
+def rescore_sequences(network: Network, data: Labelled, settings: TrainingSettings) -> dict[str, Any]:
+    """Returns the `metrics` of another network on the splits of `train_classify`."""
+    parts = _parts(data, settings)
+    frequent = int(np.bincount([sequence.label for sequence in parts.pop("training").sequences]).argmax())
+    made = {name: Batches(part, bool(network.config.calendar), settings.lanes) for name, part in parts.items()}
+    return {split: evaluate(network, part, frequent) for split, part in made.items()}
+
+
+def _parts(data: Labelled, settings: TrainingSettings) -> dict[str, Labelled]:
+    """Returns the sequences of training, validation and, if there is a share for it, test."""
+    rest, test = split_labelled(data, settings.test, settings.seed)
+    training, validation = split_labelled(rest, settings.validation / (1 - settings.test), settings.seed)
+    return {"training": training, "validation": validation} | ({"test": test} if test.sequences else {})
 
 
 def configure(training: Labelled, settings: TrainingSettings) -> NetworkConfig:
