@@ -24,7 +24,7 @@ from statewise_models.network import Network
 __all__ = ["NETWORK_KEY", "Exported", "ParityError", "RuntimeNetwork", "build", "export", "int8_model", "plain_model", "quantised"]
 
 INT8_TOLERANCE = 0.25
-"""The largest difference from float32, as a share of the scale of the head's values; overflowing kernels were seen at 0.4 and more."""
+"""The largest difference from float32, as a share of the scale of the head's values; a kernel that overflows was seen at 0.4."""
 NETWORK_KEY = "statewise.network"
 """The metadata that holds `NetworkConfig.to_json()`; with the weights it rebuilds the network (`statewise_models.published`)."""
 
