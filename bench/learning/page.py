@@ -55,7 +55,7 @@ VOWELS = """
 
 Nine speakers say /ae/; an utterance is 7 to 29 timesteps of 12 cepstrum coefficients
 ([data](../examples/data/README.md)). The split is the official one: 270 utterances to learn from, 370 to report on. Settings are
-chosen for each cell by the loss on a fifth of the 270 that was held back (seeds {choosing}, among {candidates} candidates). Then
+chosen for each cell by the loss on a half of the 270 that was held back (seeds {choosing}, among {candidates} candidates). Then
 {seeds} seeds learn from all 270 with them, {epochs} epochs to the end, and the 370 are read.
 
 ![Accuracy of every seed by cell, and a confusion matrix](images/evaluation-vowels.png)
@@ -185,8 +185,8 @@ def _text(results: Results, docs: Path) -> str:
 
 def _candidate(place: int) -> str:
     settings = vowels.CANDIDATES[place]
-    layers = f"{settings['layers']} × {vowels.COMMON['hidden']} units"
-    return f"{layers}, dropout {settings['dropout']:g}, rate {settings['learning_rate']:g}"
+    dropout = f", dropout {settings['dropout']:g}" if settings["dropout"] else ""
+    return f"{settings['layers']} × {settings['hidden']} units{dropout}"
 
 
 def _parameters(runs: Sequence[Result]) -> str:

@@ -1,8 +1,8 @@
 """Labels: Japanese Vowels, nine speakers, the official 270 utterances to learn from and 370 to report on.
 
-Settings are chosen by training on four fifths of the 270 and looking at the last fifth. Then networks learn from all 270 with them,
-to the last epoch, where the learning rate has come to rest: no epoch is chosen, so nothing need be held back. The 370 are read
-once, after all that.
+Settings are chosen by training on one half of the 270 and looking at the other, which is enough to tell them apart: of a fifth held
+back, all get nearly everything right. Then networks learn from all 270 with them, to the last epoch, where the learning rate has
+come to rest: no epoch is chosen, so nothing need be held back. The 370 are read once, after all that.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from statewise_models.training.loop import fit
 
 TRAINING, TEST = "examples/data/vowels-train.csv", "examples/data/vowels-test.csv"
 CHANNELS = tuple(f"c{number}" for number in range(1, 13))
-VALIDATION = 0.2
+VALIDATION = 0.5
 EPOCHS = 60
 CANDIDATES: tuple[dict[str, float], ...] = (
-    {"layers": 1, "dropout": 0.0, "learning_rate": 0.005},
-    {"layers": 1, "dropout": 0.0, "learning_rate": 0.002},
-    {"layers": 2, "dropout": 0.5, "learning_rate": 0.005},
+    {"layers": 1, "hidden": 100, "dropout": 0.0},
+    {"layers": 2, "hidden": 100, "dropout": 0.5},
+    {"layers": 2, "hidden": 150, "dropout": 0.7},
 )
 """Settings of which validation chooses one for each cell."""
-COMMON = {"hidden": 100, "weight_decay": 0.1, "epochs": EPOCHS, "patience": EPOCHS, "lanes": 16}
+COMMON = {"learning_rate": 0.005, "weight_decay": 0.9, "epochs": EPOCHS, "patience": EPOCHS, "lanes": 16}
 CHOOSING_SEEDS = (100, 101)
 SEEDS = (0, 1, 2, 3, 4)
 

@@ -58,7 +58,8 @@ def test_its_metadata_tell_licence_python_and_entry_points(wheel):
     assert metadata["Requires-Python"] == ">=3.11"
     assert wheel[f"{INFO}/entry_points.txt"].decode().split() == [
         *("[console_scripts]", "statewise", "=", "statewise.cli:main"),
-        *("[statewise.commands]", "train", "=", "statewise_models.cli:train"),
+        *("[statewise.commands]", "memory", "=", "statewise_models.memory:command"),
+        *("train", "=", "statewise_models.cli:train"),
     ]
 
 

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from statewise_models.memory.recall import LONGEST, Gates, Recalled
+from statewise_models.memory.recall import Gates, Recalled
 from statewise_models.training.files import replace_file
 
 DOTS_PER_INCH = 130
 COLOURS = {"elman": "#c8321f", "lstm": "#1b6ca8", "gru": "#d99a00"}
 OTHER = "#7a7a7a"
 LEAST_SHARE = 1e-9  # what is less is below the picture's floor
-LABEL_GAP = 0.07  # of the axis: labels at lines' ends stand at least so far apart
+LABEL_GAP = 0.055  # of the axis: labels at lines' ends stand at least so far apart
 
 Shares = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ def draw(
         data: the name of the models' file.
     """
     panels = [bool(models), bool(first), bool(recalled)]
-    figure = Figure(figsize=(5.1 * sum(panels), 4.4), layout="constrained")
+    figure = Figure(figsize=(5.6 * sum(panels), 4.2), layout="constrained")
     axes = iter(figure.subplots(1, sum(panels), squeeze=False)[0])
     if models:
         _models(next(axes), models, data)
@@ -60,15 +60,15 @@ def _models(axes: Axes, models: Mapping[str, tuple[str, Mapping[str, Shares]]], 
             label = name if kind == "hidden" else f"{name}, {kind.replace('_', ' ')}"
             axes.plot(np.arange(1, len(shares) + 1), shares, linestyle=line, color=COLOURS.get(cell, OTHER), linewidth=2)
             ends.append((shares, label, COLOURS.get(cell, OTHER)))
-    _gradient_axis(axes, ends, f"Trained models on {data}")
+    _gradient_axis(axes, ends, f"Gradient of trained models on {data}")
 
 
 def _first(axes: Axes, first: Mapping[tuple[str, Gates], Shares]) -> None:
     ends = []
     for (cell, gates), shares in first.items():
-        axes.plot(np.arange(1, len(shares) + 1), shares, linestyle=_dashes(gates), color=COLOURS[cell], linewidth=2)
+        axes.plot(np.arange(1, len(shares) + 1), shares, linestyle=_dashes(gates), color=COLOURS[cell], linewidth=_width(cell))
         ends.append((shares, _named(cell, gates), COLOURS[cell]))
-    _gradient_axis(axes, ends, "Before learning: recall of a bit")
+    _gradient_axis(axes, ends, "Before learning: the gradient that reaches k timesteps back")
 
 
 def _gradient_axis(axes: Axes, ends: Sequence[tuple[Shares, str, str]], title: str) -> None:
@@ -82,8 +82,8 @@ def _gradient_axis(axes: Axes, ends: Sequence[tuple[Shares, str, str]], title: s
     axes.yaxis.set_major_formatter(FuncFormatter(_share))
     axes.grid(axis="y", color="0.93")
     axes.set_xlabel("k, timesteps back")
-    axes.set_ylabel("gradient that is left")
-    axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
+    axes.set_ylabel("what is left of it")
+    _title(axes, title)
     _label_ends(axes, ends)
 
 
@@ -107,30 +107,16 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[Shares, str, str]]) -> None:
 
 
 def _recall(axes: Axes, recalled: Sequence[Recalled]) -> None:
+    """Draws a line through the means over seeds, and a dot for each seed."""
     _bare(axes)
     delays = sorted({one.trial.delay for one in recalled})
     for cell, gates in dict.fromkeys((one.trial.cell, one.trial.gates) for one in sorted(recalled, key=_open_last)):
-        mine = {
-            delay: [
-                100 * one.accuracy for one in recalled if (one.trial.cell, one.trial.gates, one.trial.delay) == (cell, gates, delay)
-            ]
-            for delay in delays
-        }
-        mine = {delay: values for delay, values in mine.items() if values}
-        low, middle, high = ([function(values) for values in mine.values()] for function in (np.min, np.mean, np.max))
-        quiet = 0.55 if gates == "half open" else 1.0
-        axes.fill_between(list(mine), low, high, color=COLOURS[cell], alpha=0.12 * quiet, linewidth=0)
-        axes.plot(
-            list(mine),
-            middle,
-            marker="o",
-            linestyle=_dashes(gates),
-            color=COLOURS[cell],
-            alpha=quiet,
-            linewidth=2,
-            markersize=5,
-            label=_named(cell, gates),
-        )
+        of_kind = [one for one in recalled if (one.trial.cell, one.trial.gates) == (cell, gates)]
+        tried = sorted({one.trial.delay for one in of_kind})
+        means = [float(np.mean([100 * one.accuracy for one in of_kind if one.trial.delay == delay])) for delay in tried]
+        dots = [(one.trial.delay, 100 * one.accuracy) for one in of_kind]
+        axes.plot(*zip(*dots, strict=True), "o", color=COLOURS[cell], alpha=0.4, markersize=4.5, markeredgewidth=0)
+        axes.plot(tried, means, linestyle=_dashes(gates), color=COLOURS[cell], linewidth=_width(cell), label=_named(cell, gates))
     axes.axhline(50, color="0.75", linewidth=1, zorder=0)
     axes.annotate("guessing", (delays[0], 50), (0, -11), textcoords="offset points", color="0.5", fontsize="small")
     axes.set_xscale("log")
@@ -138,13 +124,22 @@ def _recall(axes: Axes, recalled: Sequence[Recalled]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(43, 104)
     axes.set(xlabel="k, timesteps from the bit to the question", ylabel="recalled, %")
-    axes.set_title("After learning: recall of a bit", loc="left", fontsize="medium", fontweight="bold")
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.16), fontsize="small")
+    _title(axes, "After learning: a bit recalled after k timesteps")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.16), fontsize="small", reverse=True)
 
 
-def _open_last(one: Recalled) -> int:
-    """Orders kinds so that those with open gates are drawn above the others."""
-    return ("half open", "none", "open").index(one.trial.gates)
+def _title(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
+
+
+def _width(cell: str) -> float:
+    """Returns the width of a cell's lines: the LSTM's is the widest, so that it shows under the GRU's, which it often equals."""
+    return 4.0 if cell == "lstm" else 2.0
+
+
+def _open_last(one: Recalled) -> tuple[int, int]:
+    """Orders kinds so that those with open gates, and the thinner lines of a pair, are drawn above the others."""
+    return ("half open", "open", "none").index(one.trial.gates), ("lstm", "gru", "elman").index(one.trial.cell)
 
 
 def _named(cell: str, gates: Gates) -> str:
@@ -163,6 +158,3 @@ def _share(value: float, _: object = None) -> str:
 
 def _bare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-
-
-__all__ = ["COLOURS", "LONGEST", "draw"]
