@@ -2,7 +2,10 @@
 
 Settings are chosen by training on one half of the 270 and looking at the other, which is enough to tell them apart: of a fifth held
 back, all get nearly everything right. Then networks learn from all 270 with them, to the last epoch, where the learning rate has
-come to rest: no epoch is chosen, so nothing need be held back. The 370 are read once, after all that.
+come to rest: no epoch is chosen, so nothing need be held back. The 370 are read after all that.
+
+The loss counts the last timestep alone, where the report reads the answer. `statewise train classify` counts every timestep, so that
+a label can be read early; half of the 270 held back, that was right less often at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from bench.learning.ledger import Quiet, Result, Unit
 from statewise_models.config import CELLS
@@ -22,6 +28,7 @@ from statewise_models.network import Network
 from statewise_models.training import TrainingSettings
 from statewise_models.training.classify import Batches, ClassifyLesson, configure, evaluate
 from statewise_models.training.history import Epoch, Judgement
+from statewise_models.training.lanes import Window
 from statewise_models.training.loop import fit
 
 TRAINING, TEST = "examples/data/vowels-train.csv", "examples/data/vowels-test.csv"
@@ -31,18 +38,17 @@ EPOCHS = 60
 CANDIDATES: tuple[dict[str, float], ...] = (
     {"layers": 1, "hidden": 100, "dropout": 0.0},
     {"layers": 2, "hidden": 100, "dropout": 0.5},
-    {"layers": 2, "hidden": 150, "dropout": 0.7},
 )
 """Settings of which validation chooses one for each cell."""
 COMMON = {"learning_rate": 0.005, "weight_decay": 0.9, "epochs": EPOCHS, "patience": EPOCHS, "lanes": 16}
-CHOOSING_SEEDS = (100, 101)
+CHOOSING_SEEDS = (100, 101, 102)
 SEEDS = (0, 1, 2, 3, 4)
 
 
 def choosing() -> list[Unit]:
     """Returns a unit for each cell, candidate and seed to choose by; none reads the test file."""
     return [
-        Unit(f"vowels-choice/{cell}/{place}/{seed}", _validate, (cell, place, seed), "loss")
+        Unit(f"vowels-choice/{cell}/{place}/{seed}", _validate, (cell, place, seed), "accuracy")
         for cell in CELLS
         for place in range(len(CANDIDATES))
         for seed in CHOOSING_SEEDS
@@ -50,13 +56,13 @@ def choosing() -> list[Unit]:
 
 
 def chosen(results: Mapping[str, Result]) -> dict[str, int]:
-    """Returns each cell's candidate: the one of the least loss on what was held back."""
-    return {cell: min(range(len(CANDIDATES)), key=lambda place: held_back(results, cell, place, "loss")) for cell in CELLS}
+    """Returns each cell's candidate: the one that was right most often on what was held back."""
+    return {cell: max(range(len(CANDIDATES)), key=lambda place: held_back(results, cell, place)) for cell in CELLS}
 
 
-def held_back(results: Mapping[str, Result], cell: str, place: int, figure: str) -> float:
-    """Returns a candidate's `loss` (nats) or `accuracy` on what was held back, mean over the seeds."""
-    return statistics.mean(float(results[f"vowels-choice/{cell}/{place}/{seed}"][figure]) for seed in CHOOSING_SEEDS)
+def held_back(results: Mapping[str, Result], cell: str, place: int) -> float:
+    """Returns a candidate's accuracy on what was held back, mean over the seeds."""
+    return statistics.mean(float(results[f"vowels-choice/{cell}/{place}/{seed}"]["accuracy"]) for seed in CHOOSING_SEEDS)
 
 
 def units(choice: Mapping[str, int]) -> list[Unit]:
@@ -87,8 +93,8 @@ def _means(data: Labelled) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 def _validate(cell: str, place: int, seed: int) -> Result:
     training, held_back = split_labelled(_read(TRAINING), VALIDATION, seed)
     network, history = _learn(training, cell, place, seed)
-    judged = ClassifyLesson(Batches(training, False, 64), Batches(held_back, False, 64)).judge(network)
-    return {"loss": judged.loss, "accuracy": judged.measures["validation_accuracy"], "seconds": _seconds(history)}
+    figures = evaluate(network, Batches(held_back, False, 64), frequent=0)
+    return {"accuracy": figures["accuracy"], "seconds": _seconds(history)}
 
 
 def _test(cell: str, place: int, seed: int) -> Result:
@@ -105,10 +111,15 @@ def _test(cell: str, place: int, seed: int) -> Result:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _ToTheLastEpoch(ClassifyLesson):
-    """Ranks each epoch before all that came earlier, so the last one is kept."""
+class _LastTimestep(ClassifyLesson):
+    """Cross-entropy at the last timestep; each epoch ranks before all that came earlier, so the last one is kept."""
 
     epochs: Iterator[int] = field(default_factory=count)
+
+    def loss(self, values: Tensor, window: Window) -> Tensor:
+        """Returns the mean over sequences, in nats."""
+        assert window.lengths is not None
+        return cross_entropy(values[window.lengths - 1, torch.arange(len(window.lengths))], window.goals[0])
 
     def judge(self, network: Network) -> Judgement:  # noqa: ARG002
         """Looks at nothing."""
@@ -118,7 +129,7 @@ class _ToTheLastEpoch(ClassifyLesson):
 def _learn(training: Labelled, cell: str, place: int, seed: int) -> tuple[Network, tuple[Epoch, ...]]:
     settings = TrainingSettings(cell=cell, seed=seed, **COMMON, **CANDIDATES[place])  # type: ignore[arg-type]
     batches = Batches(training, False, settings.lanes, shuffled=True)
-    lesson = _ToTheLastEpoch(batches, batches)
+    lesson = _LastTimestep(batches, batches)
     return fit(configure(training, settings), lesson, settings, output=None, resume=False, observer=Quiet())
 
 
