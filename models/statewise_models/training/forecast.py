@@ -114,6 +114,12 @@ def train_forecast(
     return trained
 
 
+def rescore_table(network: Network, table: Table, settings: TrainingSettings) -> dict[str, Any]:
+    """Returns the `metrics` of another network on the splits of `train_forecast`."""
+    cuts = split_table(table, settings.validation, settings.test, minimum=max(settings.window, SHORTEST))
+    return _evaluate(table, cuts, forecast_table(network, table, cuts), settings.calendar)
+
+
 def configure(table: Table, cuts: tuple[Cuts, ...], settings: TrainingSettings) -> NetworkConfig:
     """Returns the network for a table: its columns with the scales of the training part."""
     parts = [(series.x[part.train], series.y[part.train]) for series, part in zip(table.series, cuts, strict=True)]
