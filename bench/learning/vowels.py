@@ -4,8 +4,8 @@ Settings are chosen by training on one half of the 270 and looking at the other,
 back, all get nearly everything right. Then networks learn from all 270 with them, to the last epoch, where the learning rate has
 come to rest: no epoch is chosen, so nothing need be held back. The 370 are read after all that.
 
-The loss counts the last timestep alone, where the report reads the answer. `statewise train classify` counts every timestep, so that
-a label can be read early; half of the 270 held back, that was right less often at the end.
+The loss counts the last timestep alone, where the report reads the answer. `statewise train classify` counts every timestep, so
+that a label can be read early; with half of the 270 held back, that was right less often at the end.
 """
 
 from __future__ import annotations
