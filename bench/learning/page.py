@@ -30,8 +30,8 @@ make evaluate
 ```
 
 which trains everything below from nothing{minutes}.
-Seeds are fixed: on one machine the same versions give the same figures. No setting and no epoch was chosen by looking
-at a test split.
+Seeds are fixed: on one machine the same versions give the same figures. No setting and no epoch is chosen by looking at a test
+split.
 
 {machine}
 """
@@ -57,8 +57,8 @@ VOWELS = """
 Nine speakers say /ae/; an utterance is 7 to 29 timesteps of 12 cepstrum coefficients
 ([data](../examples/data/README.md)). The split is the official one: 270 utterances to learn from, 370 to report on. Settings are
 chosen for each cell by the accuracy on a half of the 270 that was held back (seeds {choosing}, {candidates} candidates). Then
-{seeds} seeds learn from all 270 with them, {epochs} epochs to the end, and the 370 are read. The loss counts the last timestep alone,
-where the answer is read; `statewise train classify` counts every timestep, so that a label can be read early.
+{seeds} seeds learn from all 270 with them, {epochs} epochs to the end, and the 370 are read. The loss counts the last timestep
+alone, where the answer is read; `statewise train classify` counts every timestep, so that a label can be read early.
 
 ![Accuracy of every seed by cell, and a confusion matrix](images/evaluation-vowels.png)
 
@@ -66,9 +66,10 @@ where the answer is read; `statewise train classify` counts every timestep, so t
 
 The nearest mean forgets the order of timesteps: it gives an utterance the speaker whose mean of the coefficients is nearest. The
 matrix is that of seed {shown_seed} of the {shown}, the cell that was right most often on what was held back.
-The speakers said the 370 on other occasions than the 270. While this evaluation was made, other ways to choose (the epoch by a
-fifth held back, a loss at every timestep) were reported on the same 370, so they are not untouched; no setting was taken for its
-result there.
+The speakers said the 370 on other occasions than the 270.
+
+The 370 are not untouched: while this evaluation was made, a loss at every timestep was reported on them first, and the search went
+on because it was worse there. What replaced it was taken because it was better on what is held back of the 270.
 """
 
 TEXT = """

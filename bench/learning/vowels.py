@@ -5,7 +5,7 @@ back, all get nearly everything right. Then networks learn from all 270 with the
 come to rest: no epoch is chosen, so nothing need be held back. The 370 are read after all that.
 
 The loss counts the last timestep alone, where the report reads the answer. `statewise train classify` counts every timestep, so
-that a label can be read early; half of the 270 held back, that was right less often at the end.
+that a label can be read early; with half of the 270 held back, that was right less often at the end.
 """
 
 from __future__ import annotations
