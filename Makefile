@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test gpu-check bench bench-peer demo serve clean
+.PHONY: help setup proto check test gpu-check bench bench-peer evaluate demo serve clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -36,6 +36,9 @@ gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 
 bench: setup ## measure speed beside the ceilings (about 15 minutes; BENCH="--rounds 1" for less)
 	$(BIN)/python -m bench $(BENCH)
+
+evaluate: setup ## train on public data, beside baselines: writes docs/evaluation.md (about 10 minutes)
+	$(BIN)/python -m bench.learning $(EVALUATE)
 
 bench-peer: setup var/peer/.installed ## the same, and NVIDIA Triton beside it
 	$(BIN)/python -m bench --peer var/peer/bin/python $(BENCH)

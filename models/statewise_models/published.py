@@ -22,6 +22,7 @@ from onnx import numpy_helper
 from statewise_models.config import InvalidConfig, NetworkConfig
 from statewise_models.export import NETWORK_KEY
 from statewise_models.export.builder import GATE_ORDER
+from statewise_models.export.int8 import QUANTISED_OP
 from statewise_models.network import Network
 from statewise_models.versions import Published, published
 
@@ -42,6 +43,8 @@ def network_of(path: Path) -> Network:
     except (OSError, DecodeError) as error:
         raise InvalidConfig(f"{path}: cannot be read as an ONNX model: {error}") from error
     told = {entry.key: entry.value for entry in model.metadata_props}
+    if any(node.op_type == QUANTISED_OP for node in model.graph.node):
+        raise InvalidConfig(f"{path}: its weights are int8, so the network cannot be rebuilt: this takes a float32 version")
     if NETWORK_KEY not in told:
         raise InvalidConfig(f"{path}: has no {NETWORK_KEY!r} in its metadata, so the network cannot be rebuilt: train it again")
     config = NetworkConfig.from_json(told[NETWORK_KEY])

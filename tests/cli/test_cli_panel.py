@@ -194,4 +194,4 @@ def test_a_model_that_is_given_nothing_takes_no_warm_up(command, tiny_server, tm
     """The option is refused instead of being ignored."""
     (tmp_path / "data.csv").write_text("left,right\n1,2\n")
     ended = command("stream", "label", "--data", tmp_path / "data.csv", "--address", tiny_server.address, "--warm-up", "3")
-    assert (ended.status, "sessions of label are not given the mean and the scale" in ended.err) == (2, True)
+    assert (ended.status, "the model's sessions are not given the mean and the scale" in ended.err) == (2, True)

@@ -17,7 +17,7 @@ from statewise_models.cli import train
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 TASKS = ("forecast", "classify", "tokens")
-ROW = re.compile(r"^\| `(--[a-z-]+)` \| ([a-z, ]+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(--[a-z0-9-]+)` \| ([a-z, ]+) \|", re.MULTILINE)
 
 
 def options(command) -> set[str]:
@@ -47,7 +47,7 @@ def test_the_page_names_no_option_that_does_not_exist():
         | set(offered())
         | {"--help", "--bidirectional"}
     )
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) <= real
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", PAGE)) <= real
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL), ids=["gestures", "interface"])

@@ -49,6 +49,7 @@ def classify(
     repository: o.Repository = Path("var/repository"),
     output: o.Output = None,
     promote: o.Promote = False,
+    int8: o.Int8 = False,
     resume: o.Resume = False,
     init_from: o.InitFrom = None,
 ) -> None:
@@ -67,12 +68,14 @@ def classify(
         policy, place, start = policy_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.labelled import read_labelled
         from statewise_models.training import train_classify
+        from statewise_models.training.classify import rescore_sequences
 
         sequences = read_labelled(data, inputs=input, label=label, series=series, time=time, policy=policy)
         place.check()
         trained = train_classify(sequences, settings, output=place.output, resume=resume, start=start)
         streamed = stream_words(data, series=series, time=time if calendar else None)
-        finish(trained, place, promote, (_scores(trained.metrics),), data, streamed, start)
+        score = (lambda network: rescore_sequences(network, sequences, settings)) if int8 else None
+        finish(trained, place, promote, (_scores(trained.metrics),), data, streamed, start, score)
 
 
 def _scores(metrics: dict[str, Any]) -> Sheet:

@@ -97,6 +97,7 @@ def forecast(
     repository: o.Repository = Path("var/repository"),
     output: o.Output = None,
     promote: o.Promote = False,
+    int8: o.Int8 = False,
     resume: o.Resume = False,
     init_from: o.InitFrom = None,
 ) -> None:
@@ -121,13 +122,15 @@ def forecast(
         policy, place, start = policy_of(choices), Place.of(choices), start_of(choices)
         from statewise_models.data.table import read_table
         from statewise_models.training import train_forecast
+        from statewise_models.training.forecast import rescore_table
 
         inputs = [*target, *(name for name in input or [] if name not in target)]
         table = read_table(data, targets=target, inputs=inputs, known=o.names(known), series=series, time=time, policy=policy)
         place.check()
         trained = train_forecast(table, settings, output=place.output, resume=resume, start=start)
         streamed = stream_words(data, series=series, time=time if calendar else None)
-        finish(trained, place, promote, scores_sheets(trained.metrics), data, streamed, start)
+        score = (lambda network: rescore_table(network, table, settings)) if int8 else None
+        finish(trained, place, promote, scores_sheets(trained.metrics), data, streamed, start, score)
 
 
 def _refuse_both(context: typer.Context, *pairs: tuple[str, str, str]) -> None:

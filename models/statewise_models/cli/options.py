@@ -22,6 +22,10 @@ Output = Annotated[
 Promote = Annotated[
     bool, typer.Option("--promote", help="New sessions get this version (the first one they get anyway).", rich_help_panel=RESULT)
 ]
+Int8 = Annotated[
+    bool,
+    typer.Option("--int8", help="Publish int8 weights (lstm, on CPU): smaller, often faster, less exact.", rich_help_panel=RESULT),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the checkpoint in --output, with the same settings.", rich_help_panel=RESULT)
 ]

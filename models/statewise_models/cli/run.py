@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from statewise.repository import REPORT_FILE, Repository, RepositoryError, check_name
+from statewise_models.cli.int8 import Scored, int8_sheet, rescored
 from statewise_models.cli.options import feedback_of, missing_of, periods
 from statewise_models.cli.problems import INTERRUPTED, end, told
 from statewise_models.cli.tables import table_of
@@ -76,6 +77,10 @@ def settings_of(choices: Mapping[str, Any]) -> TrainingSettings:
 
     if choices["bidirectional"]:
         raise InvalidConfig("a bidirectional network reads the future, so it cannot be streamed: leave --bidirectional out")
+    if choices["int8"]:
+        from statewise_models.export.int8 import check_int8
+
+        check_int8(choices["cell"])
     values = {field.name: choices[field.name] for field in dataclasses.fields(TrainingSettings) if field.name in choices}
     values |= {"calendar": periods(choices["calendar"])} if "calendar" in choices else {}
     values |= {"feedback": feedback_of(choices["feedback"])}
@@ -108,9 +113,20 @@ def stream_words(data: Path, **columns: str | None) -> str:
 
 
 def finish(
-    trained: Trained, place: Place, promote: bool, scores: Sequence[Sheet], data: Path, streamed: str, start: Start | None
+    trained: Trained,
+    place: Place,
+    promote: bool,
+    scores: Sequence[Sheet],
+    data: Path,
+    streamed: str,
+    start: Start | None,
+    int8: Scored | None = None,
 ) -> None:
-    """Exports a trained network and says what it can do, where everything is and what to do next."""
+    """Exports a trained network and says what it can do, where everything is and what to do next.
+
+    Args:
+        int8: scores another network on the data of `trained`; given where the int8 form is to be published.
+    """
     from statewise_models.export import export
     from statewise_models.report import Origin, report
     from statewise_models.training.history import best
@@ -127,6 +143,7 @@ def finish(
         "training_seconds": round(trained.seconds, 1),
         "scores": {split: figures for split, figures in trained.metrics.items() if split in ("validation", "test")},
     }
+    about |= {"int8": {"scores": rescored(trained, int8)}} if int8 else {}
     origin = Origin(str(data), shlex.join(["statewise", *sys.argv[1:]]), start.name if start else "")
     exported = export(
         trained.network,
@@ -134,12 +151,15 @@ def finish(
         model=place.model,
         promote=promote,
         about=about,
+        int8=bool(int8),
         report=partial(report, place.model, trained, scores, origin),
     )
     kept, begun = about["kept_epoch"], f", started from {start.name}" if start else ""
     epochs = f"{len(trained.history)} epochs (kept: epoch {kept})"
     console = Console()
     console.print(*map(table_of, scores))
+    if exported.int8:
+        console.print(table_of(int8_sheet(exported.int8, trained.metrics)))
     lines = {
         "trained": f"{config.cell}, {trained.parameters:,} parameters, {epochs} in {trained.seconds:.1f} s{begun}",
         "exported": f"{exported.path} (ONNX Runtime within {exported.largest_difference:.1e} of torch)",

@@ -41,6 +41,7 @@ def tokens(
     repository: o.Repository = Path("var/repository"),
     output: o.Output = None,
     promote: o.Promote = False,
+    int8: o.Int8 = False,
     resume: o.Resume = False,
     init_from: o.InitFrom = None,
 ) -> None:
@@ -59,11 +60,14 @@ def tokens(
         from statewise_models.data.text import Level as DataLevel
         from statewise_models.data.text import read_text
         from statewise_models.training import train_tokens
+        from statewise_models.training.tokens import rescore_text
 
         text = read_text(data, level=cast(DataLevel, level))
         place.check()
         trained = train_tokens(text, settings, output=place.output, resume=resume, start=start)
-        finish(trained, place, promote, (_scores(trained.metrics, level.removesuffix("s")),), data, stream_words(data), start)
+        score = (lambda network: rescore_text(network, text, settings)) if int8 else None
+        scores = (_scores(trained.metrics, level.removesuffix("s")),)
+        finish(trained, place, promote, scores, data, stream_words(data), start, score)
 
 
 def _scores(metrics: dict[str, Any], token: str) -> Sheet:

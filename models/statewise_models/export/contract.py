@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from statewise.spec import SERIES_MEAN, SERIES_SCALE, ModelSpec, Parity, StateSpec, TensorSpec
 from statewise_models.config import NetworkConfig
 from statewise_models.export import own_scale
 from statewise_models.export.builder import LENGTHS, OUTPUT
-from statewise_models.export.conversation import conversation, torch_outputs
+from statewise_models.export.conversation import Chunk, conversation, torch_outputs
 from statewise_models.network import Network
 
 PARITY_STEPS = (3, 1, 2)
 PARITY_BATCH = 2
 MOST_SERIES = 4096
 
+Compute = Callable[[Network, Sequence[Chunk]], list[NDArray[np.float32]]]
 
-def contract(network: Network, about: dict[str, Any]) -> ModelSpec:
-    """Returns the spec of the graph that `builder.build` makes of `network`."""
+
+def contract(network: Network, about: dict[str, Any], compute: Compute = torch_outputs) -> ModelSpec:
+    """Returns the spec of the graph that `builder.build` makes of `network`.
+
+    Args:
+        compute: what the parity vectors expect: torch, or a graph that does not compute quite the same.
+    """
     config = network.config
     return ModelSpec(
         inputs=_inputs(config),
@@ -30,7 +40,7 @@ def contract(network: Network, about: dict[str, Any]) -> ModelSpec:
         task=config.task,
         calendar=config.calendar,
         vocabulary=config.vocabulary,
-        parity=_parity(network),
+        parity=_parity(network, compute),
         about={**_about(network), **about},
         series=_series(config),
     )
@@ -65,10 +75,10 @@ def _series(config: NetworkConfig) -> dict[str, Any]:
     return {each.name: {SERIES_MEAN: list(each.mean), SERIES_SCALE: list(each.scale)} for each in config.series}
 
 
-def _parity(network: Network) -> Parity:
-    """Returns carried steps without missing values (JSON has no NaN) and torch's outputs to them, as lists."""
+def _parity(network: Network, compute: Compute) -> Parity:
+    """Returns carried steps without missing values (JSON has no NaN) and the outputs to them, as lists."""
     steps = conversation(network.config, [(PARITY_BATCH, length) for length in PARITY_STEPS], seed=0, masked=False)
-    outputs = torch_outputs(network, steps)
+    outputs = compute(network, steps)
     return Parity(
         steps=tuple({name: array.tolist() for name, array in step.inputs.items()} for step in steps),
         expected=tuple({OUTPUT[network.config.task]: output.tolist()} for output in outputs),

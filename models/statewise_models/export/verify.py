@@ -20,6 +20,9 @@ CHUNKS = 4
 LARGEST_BATCH = 9
 LONGEST_CHUNK = 12
 
+Answers = list[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]
+"""Of each chunk the output `[timesteps, batch, …]` and the new states `[batch, size]`."""
+
 
 class ParityError(Exception):
     """ONNX Runtime's outputs differ from torch's, or the trace's from the served graph's, by more than the tolerance."""
@@ -31,7 +34,7 @@ def verify(network: Network, file: Path, *, tolerance: float = TOLERANCE, seed: 
     Raises:
         ParityError: an output or state of a valid timestep differs by more than `tolerance`.
     """
-    runtime = _open(file)
+    runtime = open_runtime(str(file))
     random = np.random.default_rng(seed)
     worst = 0.0
     for number in range(CONVERSATIONS):
@@ -64,8 +67,8 @@ def verify_trace(config: NetworkConfig, served: Path, traced: Path, *, tolerance
     random = np.random.default_rng(seed)
     batch = int(random.integers(1, LARGEST_BATCH + 1))
     chunks = conversation(config, [(batch, int(length)) for length in random.integers(1, LONGEST_CHUNK + 1, CHUNKS)], seed=seed)
-    answers = runtime_conversation(config, _open(served), chunks)
-    trace = _traced(_open(traced), chunks)
+    answers = runtime_conversation(config, open_runtime(str(served)), chunks)
+    trace = _traced(open_runtime(str(traced)), chunks)
     ends = np.cumsum([chunk.lengths.max() for chunk in chunks])
     pairs = {OUTPUT[config.task]: (trace[OUTPUT[config.task]], np.concatenate([output for output, _ in answers]))}
     for place, name in enumerate(config.state_names):
@@ -84,9 +87,7 @@ def _traced(runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]) -> d
     return dict(zip(names, runtime.run(names, {**whole, **chunks[0].constants}), strict=True))
 
 
-def runtime_conversation(
-    config: NetworkConfig, runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]
-) -> list[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]:
+def runtime_conversation(config: NetworkConfig, runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]) -> Answers:
     """Returns ONNX Runtime's outputs and new states to each chunk, the state carried from one to the next."""
     answers = []
     states = [np.zeros((len(chunks[0].lengths), size), np.float32) for size in config.state_sizes.values()]
@@ -123,7 +124,8 @@ def _difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float
     return float(np.abs(ours - theirs).max() / max(1e-6, np.abs(theirs).max()))
 
 
-def _open(file: Path) -> onnxruntime.InferenceSession:
+def open_runtime(model: str | bytes) -> onnxruntime.InferenceSession:
+    """Opens a model, a file's path or its bytes, on the CPU in one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -123,21 +123,35 @@ def train_classify(
     """
     check_missing(data.inputs, [sequence.x for sequence in data.sequences], settings)
     _check_labels(data, settings)
-    rest, test = split_labelled(data, settings.test, settings.seed)
-    training, validation = split_labelled(rest, settings.validation / (1 - settings.test), settings.seed)
+    batches = _parts(data, settings)
+    training = batches["training"]
     config = configure(training, settings)
-    batches = {"training": training, "validation": validation} | ({"test": test} if test.sequences else {})
     made = {name: Batches(part, bool(config.calendar), settings.lanes, name == "training") for name, part in batches.items()}
     lesson = ClassifyLesson(made.pop("training"), made["validation"])
     with Bar.unless(observer, f"classify {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
         network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     frequent = int(np.bincount([sequence.label for sequence in training.sequences]).argmax())
-    metrics = {"labels": list(data.labels)} | {split: _evaluate(network, part, frequent) for split, part in made.items()}
+    metrics = {"labels": list(data.labels)} | {split: evaluate(network, part, frequent) for split, part in made.items()}
     facts = facts_of_labelled(data, batches, config)
     trained = Trained(network, history, metrics, settings, facts, partial(_draw, history, metrics))
     if output:
         trained.write(output)
     return trained
+
+
+def rescore_sequences(network: Network, data: Labelled, settings: TrainingSettings) -> dict[str, Any]:
+    """Returns the `metrics` of another network on the splits of `train_classify`."""
+    parts = _parts(data, settings)
+    frequent = int(np.bincount([sequence.label for sequence in parts.pop("training").sequences]).argmax())
+    made = {name: Batches(part, bool(network.config.calendar), settings.lanes) for name, part in parts.items()}
+    return {split: evaluate(network, part, frequent) for split, part in made.items()}
+
+
+def _parts(data: Labelled, settings: TrainingSettings) -> dict[str, Labelled]:
+    """Returns the sequences of training, validation and, if there is a share for it, test."""
+    rest, test = split_labelled(data, settings.test, settings.seed)
+    training, validation = split_labelled(rest, settings.validation / (1 - settings.test), settings.seed)
+    return {"training": training, "validation": validation} | ({"test": test} if test.sequences else {})
 
 
 def configure(training: Labelled, settings: TrainingSettings) -> NetworkConfig:
@@ -165,7 +179,8 @@ def _last(values: Tensor, window: Window) -> Tensor:
 
 
 @torch.no_grad()
-def _evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, Any]:
+def evaluate(network: Network, batches: Batches, frequent: int) -> dict[str, Any]:
+    """Returns the figures of a split, as `train_classify` tells them; `frequent` is the label that is always said."""
     labels = len(batches.data.labels)
     confusion = np.zeros((labels, labels), np.int64)
     for window, values in walk(network, batches):

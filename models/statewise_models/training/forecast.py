@@ -129,6 +129,12 @@ def train_forecast(
     return trained
 
 
+def rescore_table(network: Network, table: Table, settings: TrainingSettings) -> dict[str, Any]:
+    """Returns the `metrics` of another network on the splits of `train_forecast`."""
+    cuts = cut_table(table, settings)
+    return _evaluate(table, cuts, forecast_table(network, table, cuts), settings.calendar)
+
+
 def cut_table(table: Table, settings: TrainingSettings) -> tuple[Cuts, ...]:
     """Returns where the settings cut each series; raises as `split_table`."""
     minimum = max(settings.window, SHORTEST)
@@ -162,7 +168,7 @@ def forecast_table(network: Network, table: Table, cuts: tuple[Cuts, ...]) -> li
     judged = [number for number, part in enumerate(cuts) if max(part.train_end, 1) < part.length]
     begins = [max(0, cuts[number].train_end - 1 - WARM_UP) for number in judged]
     scales = scales_of(network.config)
-    pieces = [_piece(network.config, scales, table.series[number]) for number in judged]
+    pieces = [piece_of(network.config, scales, table.series[number]) for number in judged]
     lanes = _judged([piece.part(begin, len(piece)) for piece, begin in zip(pieces, begins, strict=True)])
     with torch.no_grad():
         raw = torch.cat([network.raw(values, window.inputs).cpu() for window, values in walk(network, lanes)])
@@ -174,7 +180,7 @@ def forecast_table(network: Network, table: Table, cuts: tuple[Cuts, ...]) -> li
 
 def _lesson(config: NetworkConfig, table: Table, cuts: tuple[Cuts, ...], settings: TrainingSettings) -> ForecastLesson:
     scales = scales_of(config)
-    whole = [_piece(config, scales, series) for series in table.series]
+    whole = [piece_of(config, scales, series) for series in table.series]
     # A goal belongs to the part of the timestep after its own, so of n timesteps to learn from n − 1 have one.
     training = [piece.part(0, part.train_end - 1) for piece, part in zip(whole, cuts, strict=True) if part.train_end >= SHORTEST]
     judged = []
@@ -195,7 +201,7 @@ def _judged(pieces: list[Piece]) -> Lanes:
     return lay(pieces, JUDGED_LANES, min(WARM_UP, max(map(len, pieces))))
 
 
-def _piece(config: NetworkConfig, scales: Scales, series: Series) -> Piece:
+def piece_of(config: NetworkConfig, scales: Scales, series: Series) -> Piece:
     """Returns what a network sees of a series, and the scaled goals: all timesteps but the last, whose goal lies ahead."""
     own_mean, own_scale = of_series(scales, series)
     goals = series.y[1:].astype(np.float64)

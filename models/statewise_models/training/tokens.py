@@ -83,11 +83,8 @@ def train_tokens(
     `metrics[split]` holds `bits_per_token` (a character or a byte), `frequency_bits` (of a code that knows only how frequent each
     token is in the training part) and `count`; `metrics["sample"]` is a text that the network made.
     """
-    cuts = cut_by_time(
-        "the text", len(text.tokens), settings.validation, settings.test, minimum=max(settings.window, FEWEST_TOKENS)
-    )
+    cuts, parts = _parts(text, settings)
     config = NetworkConfig("tokens", **settings.layout, vocabulary=text.vocabulary, embedding_size=settings.embedding)
-    parts = {"training": cuts.train, "validation": cuts.validation} | ({"test": cuts.test} if settings.test else {})
     lanes = {name: _lanes(text.tokens, part, settings) for name, part in parts.items()}
     lesson = TokensLesson(lanes["training"], lanes["validation"])
     with Bar.unless(observer, f"tokens {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
@@ -101,6 +98,20 @@ def train_tokens(
         trained.write(output)
         replace_bytes(output / SAMPLE_FILE, metrics["sample"].encode())
     return trained
+
+
+def rescore_text(network: Network, text: Text, settings: TrainingSettings) -> dict[str, Any]:
+    """Returns the `metrics`, but for the sample, of another network on the splits of `train_tokens`."""
+    cuts, parts = _parts(text, settings)
+    judged = {split: part for split, part in parts.items() if split != "training"}
+    return {split: _evaluate(network, _lanes(text.tokens, part, settings), text, cuts, part) for split, part in judged.items()}
+
+
+def _parts(text: Text, settings: TrainingSettings) -> tuple[Cuts, dict[str, slice]]:
+    """Returns where the text is cut: training, validation and, if there is a share for it, test."""
+    shortest = max(settings.window, FEWEST_TOKENS)
+    cuts = cut_by_time("the text", len(text.tokens), settings.validation, settings.test, minimum=shortest)
+    return cuts, {"training": cuts.train, "validation": cuts.validation} | ({"test": cuts.test} if settings.test else {})
 
 
 @torch.no_grad()

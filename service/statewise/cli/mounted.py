@@ -19,7 +19,7 @@ GROUP = "statewise.commands"
 
 
 class MountedCommands(TyperGroup):
-    """The commands of this package, and those that entry points name; each of these is a `typer.Typer`."""
+    """The commands of this package, and those that entry points name; these are `typer.Typer`s of one command or several."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names of all commands; nothing is imported."""

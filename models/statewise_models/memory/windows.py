@@ -1,0 +1,177 @@
+"""A published network and a file of yours → windows of real data, each with the state that a session would bring to it.
+
+forecast, tokens   windows that end all over the series; the session has read all that came before
+classify           whole sequences, each from the initial state
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from statewise_models.config import InvalidConfig
+from statewise_models.data.labelled import read_labelled
+from statewise_models.data.policy import REFUSE, InvalidData, Policy
+from statewise_models.data.table import read_table
+from statewise_models.data.text import read_text
+from statewise_models.memory.gradients import Inputs, Norms, gradient_norms
+from statewise_models.network import Network
+from statewise_models.training.forecast import piece_of
+from statewise_models.training.panel import scales_of
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where a file has what a network does not name itself.
+
+    Attributes:
+        series, time, label: columns, or `None`.
+        policy: what to do about faults of the file.
+    """
+
+    series: str | None = None
+    time: str | None = None
+    label: str | None = None
+    policy: Policy = REFUSE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sequence:
+    """One series: inputs `[timesteps, …]` by name and the goals, `[timesteps, …]`, that belong to the same timesteps."""
+
+    name: str
+    inputs: dict[str, Tensor]
+    goals: Tensor
+
+
+def norms_on(network: Network, path: Path, columns: Columns, back: int, windows: int) -> dict[str, Norms]:
+    """Returns `gradient_norms` of a network over up to `windows` windows of a file, up to `back` timesteps back.
+
+    Raises:
+        InvalidData: the file cannot be read, lacks a column, or no series is long enough.
+        InvalidConfig: an option that the task needs is absent.
+    """
+    task = network.config.task
+    if task == "classify":
+        return _of_sequences(network, path, columns, back, windows)
+    series = _text(network, path) if task == "tokens" else _table(network, path, columns)
+    loss = _next_token if task == "tokens" else _squared_error
+    return _of_series(network, path, series, loss, back, windows)
+
+
+def _of_series(
+    network: Network,
+    path: Path,
+    series: Sequence[_Sequence],
+    loss: Callable[[Tensor, Inputs, Network, Tensor], Tensor],
+    back: int,
+    windows: int,
+) -> dict[str, Norms]:
+    possible = [_ends(one, back) for one in series]
+    owners, ends = np.repeat(np.arange(len(series)), [len(each) for each in possible]), np.concatenate(possible)
+    if not len(ends):
+        longest = max(len(one.goals) for one in series) + 1
+        raise InvalidData(f"{path}: its longest series has {longest} timesteps; back {back} takes {back + 2} (less back would fit)")
+    chosen = np.linspace(0, len(ends) - 1, min(windows, len(ends))).astype(np.int64)
+    inputs, states, goals = [], [], []
+    for number, one in enumerate(series):
+        mine = ends[chosen][owners[chosen] == number].tolist()
+        states += _carried(network, one, [end - back for end in mine])
+        inputs += [{name: tensor[end - back : end + 1] for name, tensor in one.inputs.items()} for end in mine]
+        goals += [one.goals[end] for end in mine]
+    stacked = {name: torch.stack([window[name] for window in inputs], dim=1) for name in inputs[0]}
+    together = [torch.cat(parts) for parts in zip(*states, strict=True)]
+    goal = torch.stack(goals)
+    return gradient_norms(
+        network, stacked, together, lambda values, seen, exact: loss(values, seen, exact, goal), torch.full((len(goals),), back)
+    )
+
+
+def _ends(one: _Sequence, back: int) -> NDArray[np.int64]:
+    """Returns the timesteps whose goals are known and that have `back` timesteps before them."""
+    known = ~torch.isnan(one.goals.double()).reshape(len(one.goals), -1).any(dim=1)
+    return np.flatnonzero(known.numpy()[back:]) + back
+
+
+@torch.no_grad()
+def _carried(network: Network, one: _Sequence, begins: Sequence[int]) -> list[list[Tensor]]:
+    """Returns the states `[1, size]` that a session has when it has read all timesteps before each of `begins`, which ascend."""
+    carried, read, states = [], 0, network.initial(1)
+    for begin in begins:
+        if begin > read:
+            _, states = network({name: tensor[read:begin, None] for name, tensor in one.inputs.items()}, states)
+            read = begin
+        carried.append(states)
+    return carried
+
+
+def _of_sequences(network: Network, path: Path, columns: Columns, back: int, windows: int) -> dict[str, Norms]:
+    config = network.config
+    if columns.label is None or columns.series is None:
+        raise InvalidConfig("a model that classifies needs --label and --series, the columns of labels and of sequences")
+    names = [feature.name for feature in config.features]
+    data = read_labelled(path, inputs=names, label=columns.label, series=columns.series, time=columns.time, policy=columns.policy)
+    if unknown := sorted(set(data.labels) - set(config.labels)):
+        raise InvalidData(f"{path}: label {unknown[0]!r} is not one of the model's: {', '.join(config.labels)}")
+    long = [sequence for sequence in data.sequences if len(sequence.x) > 1]
+    if not long:
+        raise InvalidData(f"{path}: every sequence has one timestep only, so there is nothing to look back on")
+    chosen = [long[int(place)] for place in np.linspace(0, len(long) - 1, min(windows, len(long)))]
+    inputs = {"x": pad_sequence([torch.from_numpy(sequence.x) for sequence in chosen])}
+    if config.calendar:
+        inputs[config.calendar.input] = pad_sequence([torch.from_numpy(sequence.time) for sequence in chosen])
+    goals = torch.tensor([config.labels.index(data.labels[sequence.label]) for sequence in chosen])
+    ends = torch.tensor([len(sequence.x) - 1 for sequence in chosen])
+
+    def loss(values: Tensor, _: Inputs, __: Network) -> Tensor:
+        return cross_entropy(values[ends, torch.arange(len(ends))], goals, reduction="none")
+
+    found = gradient_norms(network, inputs, network.initial(len(chosen)), loss, ends)
+    return {kind: norms[:back] for kind, norms in found.items()}
+
+
+def _table(network: Network, path: Path, columns: Columns) -> list[_Sequence]:
+    config = network.config
+    table = read_table(
+        path,
+        targets=[target.name for target in config.targets],
+        inputs=[feature.name for feature in config.features if not feature.ahead],
+        known=[feature.name for feature in config.features if feature.ahead],
+        series=columns.series,
+        time=columns.time,
+        policy=columns.policy,
+    )
+    made = []
+    for series in table.series:
+        piece = piece_of(config, scales_of(config), series)
+        inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in piece.inputs.items()}
+        made.append(_Sequence(series.name, inputs, torch.from_numpy(piece.goals)))
+    return made
+
+
+def _text(network: Network, path: Path) -> list[_Sequence]:
+    vocabulary = network.config.vocabulary
+    assert vocabulary is not None
+    read = read_text(path, level="bytes" if vocabulary.bytes else "characters")
+    try:
+        tokens = torch.tensor(vocabulary.encode(read.vocabulary.decode(read.tokens.tolist())))
+    except ValueError as error:
+        raise InvalidData(f"{path}: {error}") from error
+    return [_Sequence(path.name, {"token": tokens[:-1]}, tokens[1:])]
+
+
+def _squared_error(values: Tensor, _: Inputs, __: Network, goal: Tensor) -> Tensor:
+    """Returns the squared error of the last timestep's forecast, each target in units of its scale, summed over targets."""
+    return (values[-1] - goal).square().sum(dim=-1)
+
+
+def _next_token(values: Tensor, _: Inputs, __: Network, goal: Tensor) -> Tensor:
+    return cross_entropy(values[-1], goal, reduction="none")
