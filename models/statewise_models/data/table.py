@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,11 @@ class Series:
     def __len__(self) -> int:
         """Returns the timesteps."""
         return len(self.time)
+
+    def part(self, timesteps: slice) -> Series:
+        """Returns some of its timesteps."""
+        stamps = None if self.stamps is None else self.stamps[timesteps]
+        return replace(self, time=self.time[timesteps], stamps=stamps, x=self.x[timesteps], y=self.y[timesteps])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

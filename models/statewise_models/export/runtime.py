@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from statewise_models.export.builder import LENGTHS, OUTPUT
-from statewise_models.export.verify import open_runtime
 from statewise_models.network import Network
+from statewise_models.runtime import open_runtime
 
 HEAD = "head"  # the head's values, before they are made raw; of tokens the two are the same
 

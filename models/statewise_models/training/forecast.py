@@ -7,7 +7,7 @@ one-step-ahead forecasts in the columns' own units → scores beside persistence
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,10 @@ def train_forecast(
     forecasts = forecast_table(network, table, cuts)
     metrics = _evaluate(table, cuts, forecasts, settings.calendar)
     draw = partial(_draw, history, table, cuts, forecasts)
-    trained = Trained(network, history, metrics, settings, facts_of_table(table, cuts, config), draw)
+    held_back = replace(
+        table, series=tuple(s.part(getattr(cut, settings.reported)) for s, cut in zip(table.series, cuts, strict=True))
+    )
+    trained = Trained(network, history, metrics, settings, facts_of_table(table, cuts, config), draw, held_back)
     if output:
         trained.write(output)
     return trained
