@@ -72,7 +72,7 @@ def plot_forecast(
         axes.set_title(_error(truth[:, place], forecast[:, place]), fontsize="small", color=QUIET, loc="left")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.margins(x=0.01)
-        _bare(axes)
+        bare(axes)
     panels[0].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     panels[-1].set_xlabel("time (UTC)" if time.dtype.kind == "M" else "time (timesteps)")
     if time.dtype.kind == "M":
@@ -146,9 +146,10 @@ def _plain_numbers(axes: Axes) -> None:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
-    _bare(axes)
+    bare(axes)
     return figure, axes
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Leaves out the frame's upper and right side."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -24,9 +24,9 @@ from statewise_models.export import NETWORK_KEY
 from statewise_models.export.builder import GATE_ORDER
 from statewise_models.export.int8 import QUANTISED_OP
 from statewise_models.network import Network
-from statewise_models.versions import Published, published
+from statewise_models.versions import published
 
-__all__ = ["Published", "network_of", "published", "torch_weights"]
+__all__ = ["network_of", "published", "torch_weights"]
 
 Arrays = Mapping[str, NDArray[np.float32]]
 

@@ -69,6 +69,24 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """A version in a repository.
+
+    Attributes:
+        model, version: its name and number.
+        path: its ONNX file.
+    """
+
+    model: str
+    version: int
+    path: Path
+
+    def __str__(self) -> str:
+        """Returns the words that name it: `demand@7`."""
+        return f"{self.model}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
 class Repository:
     """A folder of models.
 
@@ -98,12 +116,17 @@ class Repository:
             raise RepositoryError(f"model {model!r} has no version {version} (it has: {', '.join(map(str, versions))})")
         return self.root / model / str(version) / MODEL_FILE
 
-    def trace(self, model: str, version: int) -> Path:
-        """Returns the explicit-gate graph of a version; raises `RepositoryError` if there is none."""
-        file = self.path(model, version).with_name(TRACE_FILE)
-        if not file.is_file():
-            raise RepositoryError(f"version {version} of {model!r} has no {TRACE_FILE}: it was exported before there were traces")
-        return file
+    def named(self, words: str) -> Published:
+        """Returns the version that `MODEL@VERSION` names; of `MODEL` alone, the one that new sessions get.
+
+        Raises:
+            RepositoryError: there is no such model or version, or the words name none.
+        """
+        model, mark, number = words.partition("@")
+        if mark and not number.isdecimal():
+            raise RepositoryError(f"a version is named MODEL or MODEL@NUMBER, not {words!r}")
+        version = int(number) if mark else self.default(model)
+        return Published(model, version, self.path(model, version))
 
     def default(self, model: str) -> int:
         """Returns the version that new sessions get: what serving.json names, else the newest."""

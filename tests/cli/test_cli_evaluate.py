@@ -16,6 +16,7 @@ import torch
 from builders.command import Command, Ended
 from builders.tiny import DEMAND, LABEL, TEXT, fill
 from statewise.spec import Vocabulary
+from statewise_models.config import OUT, Route
 from statewise_models.export import export
 from statewise_models.network import Network
 
@@ -104,6 +105,33 @@ def test_a_forecast_that_beats_every_baseline_passes(evaluate, week, repository,
     words = ["--data", week, "--beat-baseline", "--max-rmse", 0.001, "--repository", tmp_path / "r"]
     ended = evaluate(f"demand@{version}", *words)
     assert ended.status == 0, ended.err
+
+
+@pytest.mark.parametrize("kind", ["int8", "peephole", "jordan", "feedback"])
+def test_versions_of_every_kind_are_judged(evaluate, week, tmp_path, kind):
+    """Cells that ONNX has no op for, outputs that are fed back, and int8 weights: all run, and are told as other versions are."""
+    form = {"int8": {"cell": "lstm"}, "peephole": {"cell": "peephole"}}.get(kind, {"cell": "elman"})
+    routes = {"jordan": (Route(OUT, 1),), "feedback": (Route(1, 1), Route(2, 1), Route(OUT, 2))}.get(kind, ())
+    torch.manual_seed(0)
+    network = Network(replace(DEMAND, layers=2, feedback=routes, **form)).eval()
+    export(network, repository=tmp_path / "r", model="demand", int8=kind == "int8")
+    (tmp_path / "figures").mkdir()
+    words = ["--data", week, "--json", tmp_path / "figures" / "all.json", "--repository", tmp_path / "r"]
+    ended = evaluate("demand", *words, "--max-rmse", 1e9)
+    assert (ended.status, "passes: demand@1" in ended.out) == (0, True), ended.err
+    figures = json.loads((tmp_path / "figures" / "all.json").read_text())["overall"]["demand"]["demand@1"]
+    expected = _rmse(network, week)
+    assert figures["rmse"] == pytest.approx(expected, rel=0.05 if kind == "int8" else 1e-4)
+
+
+def _rmse(network: Network, week: Path) -> float:
+    """What torch makes of the file, in one session from the first row on."""
+    table = pd.read_csv(week, parse_dates=["time"])
+    values = torch.tensor(table["demand"].to_numpy(np.float32))[:, None, None]
+    time = torch.tensor(table["time"].to_numpy("datetime64[s]").astype(np.int64) // 1800)[:, None]
+    with torch.no_grad():
+        answers = network.predict({"x": values, "time": time}, network.initial(1))[0]
+    return float((answers[:-1] - values[1:]).square().mean().sqrt())
 
 
 def test_labels_and_texts_have_gates_of_their_own(evaluate, tmp_path):

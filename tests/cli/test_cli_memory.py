@@ -45,7 +45,10 @@ def test_gradients_are_told_drawn_and_written(memory, demand, tmp_path):
         (("demand", "--data", "demand.csv", "--time", "when"), "has no column 'when'; its columns are 'time', 'demand'"),
         (("demand", "--data", "demand.csv", "--back", "59"), "its longest series has 60 timesteps; back 59 takes 61"),
         (("label", "--data", "demand.csv"), "a model that classifies needs --label and --series"),
-        (("label", "--data", "odd.csv", "--label", "l", "--series", "s"), "label 'odd' is not one of the model's: calm, busy"),
+        (
+            ("label", "--data", "odd.csv", "--label", "l", "--series", "s"),
+            "holds 'odd', which is not among the labels calm, busy: lines 2, 3",
+        ),
         (("text", "--data", "demand.csv"), "is not in the model's vocabulary"),
         ((), "--no-recall leaves nothing to do without a model"),
     ],

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from builders.tiny import LABEL as LSTM
 from statewise.client import Client
+from statewise_models.export import export
+from statewise_models.network import Network
 
 DEMAND = "time,demand\n" + "".join(f"2000-06-{5 + n // 48:02}T{n // 2 % 24:02}:{n % 2 * 30:02},{100 + n % 7}\n" for n in range(60))
 LABEL = "who,left,right\na,1,2\nb,9,9\na,3,\na,5,1\nb,7,7\n"
@@ -109,7 +112,15 @@ def test_a_version_of_before_is_told_apart(trace, tiny_repository, tmp_path):
     (tmp_path / "old" / "text" / "1" / "trace.onnx").unlink()
     ended = trace("text", "ab", repository=tmp_path / "old")
     assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert "version 1 of 'text' has no trace.onnx: it was exported before there were traces" in ended.err
+    assert "text@1 has no trace.onnx: it was exported before there were traces" in ended.err
+
+
+def test_an_int8_version_says_why_it_has_no_trace(trace, tmp_path):
+    """It was not forgotten: what its kernel does inside cannot be seen."""
+    export(Network(LSTM).eval(), repository=tmp_path / "int8", model="label", int8=True)
+    ended = trace("label", LABEL, repository=tmp_path / "int8")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "label@1 is int8, and has no trace.onnx" in ended.err
 
 
 def test_a_folder_that_cannot_be_made_is_named(command, tiny_repository, tmp_path):

@@ -12,9 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from builders.served import TASKS, config
+from builders.served import KINDS, TASKS, config
 from builders.tiny import fill
-from statewise_models.config import CELLS
 from statewise_models.data.labelled import read_labelled, split_labelled
 from statewise_models.data.policy import InvalidData
 from statewise_models.data.split import split_table
@@ -52,7 +51,7 @@ def exported(trained: Trained, root: Path) -> Served:
     return version(root, "m")
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KINDS)
 @pytest.mark.parametrize("task", TASKS)
 def test_sequences_side_by_side_get_what_each_gets_alone(task: str, cell: str, tmp_path: Path):
     """More sequences than lanes, longer than a window, of unlike length, the state carried: as torch has each by itself."""

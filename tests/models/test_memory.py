@@ -11,7 +11,7 @@ import torch
 from builders.served import config
 from statewise_models.config import Feature, NetworkConfig, Target
 from statewise_models.data.policy import Policy
-from statewise_models.memory.gradients import gradient_norms, shares
+from statewise_models.memory.gradients import gone, gradient_norms, shares
 from statewise_models.memory.recall import KINDS, Trial, attempt, first_gradients, sequences
 from statewise_models.memory.windows import Columns, norms_on
 from statewise_models.network import Network
@@ -104,6 +104,12 @@ def test_every_task_has_its_windows(tmp_path: Path):
         5,
     )
     assert np.isfinite(table["hidden"]).all()
+
+
+def test_a_distance_is_told_where_hardly_anything_is_left():
+    """The first one below a hundredth; none where there is none."""
+    assert gone(np.array([1.0, 0.5, 0.009, 0.2])) == 3
+    assert gone(np.array([1.0, 0.01])) is None
 
 
 @pytest.mark.parametrize(("cell", "gates"), KINDS)

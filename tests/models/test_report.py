@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from builders.labelled import slopes
 from builders.pages import Page
@@ -16,6 +18,7 @@ from statewise.repository import MODEL_FILE, REPORT_FILE
 from statewise_models.data.table import Series, Table
 from statewise_models.data.text import read_text
 from statewise_models.export import export
+from statewise_models.memory.section import section
 from statewise_models.report import Origin, Section, report
 from statewise_models.report.pictures import svg
 from statewise_models.sheet import Sheet
@@ -98,6 +101,34 @@ def test_names_are_shown_as_they_are(tmp_path: Path, name: str):
     page = published(trained, tmp_path, origin=Origin(name, name, name), more=more)
     assert page.outside() == []
     assert page.text.count(name) >= 10
+
+
+@pytest.mark.parametrize("train", [forecast, classify, tokens])
+def test_the_page_tells_how_far_back_the_gradient_reaches(tmp_path: Path, train: Callable[[Path], Trained]):
+    """Each task's section has a picture and a sentence about the part that nothing was learned from."""
+    trained = train(tmp_path)
+    (told,) = section(trained)
+    assert re.search(r"timesteps back \(median over \d+ windows of the test part\)", told.note)
+    assert told.note in published(trained, tmp_path / "r", more=(told,)).text
+
+
+def test_a_network_that_hardly_looks_back_is_called_that():
+    """An Elman cell with next to no recurrent weights loses all but a thousandth from one timestep to the next."""
+    trained = train_forecast(table(), TrainingSettings(cell="elman", window=8, **QUICK))
+    with torch.no_grad():
+        trained.network.recurrent.weight_hh_l0 *= 1e-3
+    (told,) = section(trained)
+    assert "by the hidden state falls below 1% of its first value 2 timesteps back" in told.note
+    with torch.no_grad():
+        trained.network.recurrent.weight_hh_l0 *= 0.0
+    assert section(trained) == ()
+
+
+def test_data_too_short_to_look_back_on_have_no_such_section(tmp_path: Path):
+    """An export never fails for want of it."""
+    trained = forecast(tmp_path)
+    short = replace(trained.held_back, series=tuple(one.part(slice(0, 2)) for one in trained.held_back.series))
+    assert section(replace(trained, held_back=short)) == ()
 
 
 def test_pictures_on_one_page_do_not_share_names(tmp_path: Path):

@@ -109,21 +109,20 @@ def test_train_alone_is_enough_to_train(tmp_path):
     assert list((tmp_path / "made").glob("*.png"))
 
 
-def test_trace_alone_is_enough_to_look_into_a_model(tmp_path):
-    """`statewise[trace]` brings no torch, and draws what a model's cells do."""
+def test_evaluate_alone_is_enough_to_look_into_a_model(tmp_path):
+    """`statewise[evaluate]` brings no torch, and draws what a model's cells do."""
     fill(tmp_path)
     text = tmp_path / "some.txt"
     text.write_text("abc cab")
-    assert hidden("trace") >= {"onnx", "pandas", "torch"}
     words = ("trace", "text", "--data", str(text), "--repository", str(tmp_path), "--out", str(tmp_path / "made"))
-    done = run(statewise(("trace",), *words))
+    done = run(statewise(("evaluate",), *words))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "made" / "trace.png").is_file()
 
 
 def test_evaluate_alone_is_enough_for_a_gate(tmp_path):
     """`statewise[evaluate]` judges a version where neither torch nor anything of the server is installed."""
-    assert hidden("evaluate") >= {"jinja2", "matplotlib", "prometheus_client", "safetensors", "torch"}
+    assert hidden("evaluate") >= {"jinja2", "onnx", "prometheus_client", "safetensors", "torch"}
     fill(tmp_path / "models")
     (tmp_path / "some.txt").write_text("abc cab abc")
     words = ("evaluate", "text", "--data", str(tmp_path / "some.txt"), "--repository", str(tmp_path / "models"))
@@ -140,7 +139,9 @@ def test_evaluate_alone_is_enough_for_a_gate(tmp_path):
         ((), ["models"], "serve"),
         ((), ["promote", "demand", "1"], "serve"),
         ((), ["stream", "demand", "--data", "some.csv"], "serve"),
-        ((), ["trace", "demand", "--data", "some.csv"], "trace"),
+        ((), ["trace", "demand", "--data", "some.csv"], "evaluate"),
+        (("serve",), ["trace", "demand", "--data", "some.csv"], "evaluate"),
+        ((), ["memory", "--quick"], "train"),
         ((), ["train", "forecast", "some.csv"], "train"),
         ((), ["evaluate", "text", "--data", "some.txt"], "evaluate"),
         (("serve",), ["evaluate", "text", "--data", "some.txt"], "evaluate"),
@@ -167,7 +168,7 @@ def test_the_extra_that_is_named_is_enough():
     assert "is not a folder" in run(statewise(("serve",), "serve", "--repository", "no/such")).stderr
 
 
-@pytest.mark.parametrize("extras", [("serve",), ("evaluate",), ("train",), ("trace",), ("serve", "train", "trace"), ("dev",)])
+@pytest.mark.parametrize("extras", [("serve",), ("evaluate",), ("train",), ("serve", "evaluate"), ("serve", "train"), ("dev",)])
 def test_no_set_of_extras_brings_onnx_runtime_twice(extras):
     """The distributions onnxruntime and onnxruntime-gpu write into the same folder, so together they are neither."""
     assert len({"onnxruntime", "onnxruntime-gpu"} & distributions(*extras)) == 1

@@ -59,7 +59,7 @@ def test_its_metadata_tell_licence_python_and_entry_points(wheel):
     assert wheel[f"{INFO}/entry_points.txt"].decode().split() == [
         *("[console_scripts]", "statewise", "=", "statewise.cli:main"),
         *("[statewise.commands]", "evaluate", "=", "statewise_models.cli.evaluate:app"),
-        *("memory", "=", "statewise_models.memory:command"),
+        *("memory", "=", "statewise_models.cli.memory:app"),
         *("train", "=", "statewise_models.cli:train"),
     ]
 

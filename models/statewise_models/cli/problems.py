@@ -24,6 +24,8 @@ def told(*troubles: type[Exception]) -> Iterator[None]:
 
     try:
         yield
+    except KeyboardInterrupt:
+        end("stopped", INTERRUPTED)
     except (InvalidData, InvalidConfig) as error:
         end(str(error), MISTAKE)
     except RepositoryError as error:

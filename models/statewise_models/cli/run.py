@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,11 @@ from statewise_models.cli.tables import table_of
 from statewise_models.config import InvalidConfig
 from statewise_models.sheet import Sheet
 
+INT8_NOTE = "The version that is served has int8 weights. All else on this page is about the float32 network that it was made from."
+
 if TYPE_CHECKING:
     from statewise_models.data.policy import Policy
+    from statewise_models.export import Exported
     from statewise_models.training import Start, Trained, TrainingSettings
 
 
@@ -64,11 +66,11 @@ def plainly(choices: Mapping[str, Any]) -> Iterator[None]:
     from statewise_models.export import ParityError
     from statewise_models.training import Diverged
 
-    try:
-        with told(ParityError, Diverged):
+    with told(ParityError, Diverged):
+        try:
             yield
-    except KeyboardInterrupt:
-        end(_stopped(choices), INTERRUPTED)
+        except KeyboardInterrupt:
+            end(_stopped(choices), INTERRUPTED)
 
 
 def settings_of(choices: Mapping[str, Any]) -> TrainingSettings:
@@ -128,7 +130,8 @@ def finish(
         int8: scores another network on the data of `trained`; given where the int8 form is to be published.
     """
     from statewise_models.export import export
-    from statewise_models.report import Origin, report
+    from statewise_models.memory.section import section
+    from statewise_models.report import Origin, Section, report
     from statewise_models.training.history import best
 
     config = trained.network.config
@@ -145,6 +148,11 @@ def finish(
     }
     about |= {"int8": {"scores": rescored(trained, int8)}} if int8 else {}
     origin = Origin(str(data), shlex.join(["statewise", *sys.argv[1:]]), start.name if start else "")
+
+    def page(exported: Exported) -> str:
+        rounded = [Section("int8", INT8_NOTE, sheets=(int8_sheet(exported.int8, trained.metrics),))] if exported.int8 else []
+        return report(place.model, trained, scores, origin, exported, [*rounded, *section(trained)])
+
     exported = export(
         trained.network,
         repository=place.repository,
@@ -152,7 +160,7 @@ def finish(
         promote=promote,
         about=about,
         int8=bool(int8),
-        report=partial(report, place.model, trained, scores, origin),
+        report=page,
     )
     kept, begun = about["kept_epoch"], f", started from {start.name}" if start else ""
     epochs = f"{len(trained.history)} epochs (kept: epoch {kept})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,11 @@ class Series:
     def id(self) -> str:
         """The series' id, the same for all its pieces."""
         return self.whole or self.name
+
+    def part(self, timesteps: slice) -> Series:
+        """Returns some of its timesteps."""
+        stamps = None if self.stamps is None else self.stamps[timesteps]
+        return replace(self, time=self.time[timesteps], stamps=stamps, x=self.x[timesteps], y=self.y[timesteps])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

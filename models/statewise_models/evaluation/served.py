@@ -15,9 +15,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from statewise.repository import RepositoryError
+from statewise.repository import Published, RepositoryError
 from statewise.spec import METADATA_KEY, ModelSpec, SpecError
-from statewise_models.versions import Published
+from statewise_models.runtime import open_runtime
 
 LANES = 64
 WINDOW = 256
@@ -161,12 +161,9 @@ def serve(published: Published) -> Served:
     Raises:
         RepositoryError: its file cannot be read or run, or describes no model that can be fed from columns or text.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
     try:
         raw = published.path.read_bytes()
-        runtime = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        runtime = open_runtime(raw)
         told = runtime.get_modelmeta().custom_metadata_map
         spec = ModelSpec.from_json(told.get(METADATA_KEY, ""))
     except (OSError, SpecError) as error:

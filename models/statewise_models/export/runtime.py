@@ -12,8 +12,8 @@ from torch import Tensor
 
 from statewise.spec import SERIES_MEAN, SERIES_SCALE
 from statewise_models.export.builder import LENGTHS, OUTPUT
-from statewise_models.export.verify import open_runtime
 from statewise_models.network import Network
+from statewise_models.runtime import open_runtime
 
 HEAD = "head"  # the head's values, before they are made raw; of tokens the two are the same
 

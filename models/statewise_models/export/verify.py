@@ -13,6 +13,7 @@ from statewise_models.config import NetworkConfig
 from statewise_models.export.builder import LENGTHS, OUTPUT
 from statewise_models.export.conversation import Chunk, conversation, torch_conversation
 from statewise_models.network import Network
+from statewise_models.runtime import open_runtime
 
 TOLERANCE = 1e-5
 CONVERSATIONS = 4
@@ -122,10 +123,3 @@ def _differences(
 def _difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
     """Returns the largest difference as a share of the scale."""
     return float(np.abs(ours - theirs).max() / max(1e-6, np.abs(theirs).max()))
-
-
-def open_runtime(model: str | bytes) -> onnxruntime.InferenceSession:
-    """Opens a model, a file's path or its bytes, on the CPU in one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

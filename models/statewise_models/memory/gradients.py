@@ -24,6 +24,9 @@ from statewise_models.network import Network
 Inputs = Mapping[str, Tensor]
 Norms = NDArray[np.float64]
 
+GONE = 0.01
+"""The share of a gradient below which hardly anything is left of it."""
+
 
 def gradient_norms(
     network: Network, inputs: Inputs, states: Sequence[Tensor], losses: Callable[[Tensor, Inputs, Network], Tensor], ends: Tensor
@@ -81,7 +84,19 @@ def _kinds(names: Sequence[str]) -> dict[str, list[int]]:
 
 
 def shares(norms: Norms) -> Norms:
-    """Returns, of norms `[distances, windows]`, the median share of the first that is left at each distance `[distances]`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        left = norms / norms[0]
-    return np.asarray(np.nanmedian(left, axis=1))
+    """Returns, of norms `[distances, windows]`, the median share of the first that is left at each distance `[distances]`.
+
+    Windows without a first gradient are left out; NaN where no window is left.
+    """
+    left = np.full_like(norms, np.nan)
+    np.divide(norms, norms[0], out=left, where=norms[0] > 0)
+    told = np.full(len(left), np.nan)
+    known = ~np.isnan(left).all(axis=1)
+    told[known] = np.nanmedian(left[known], axis=1)
+    return told
+
+
+def gone(left: Norms) -> int | None:
+    """Returns the first distance at which less than `GONE` of `shares` is left, or `None` if there is none."""
+    under = np.flatnonzero(left < GONE)
+    return int(under[0]) + 1 if len(under) else None

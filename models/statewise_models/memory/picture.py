@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from statewise_models.files import replace_file
 from statewise_models.memory.recall import Gates, Recalled
+from statewise_models.plots import FAINT, MODEL, QUIET, bare
 
-DOTS_PER_INCH = 130
-COLOURS = {"elman": "#c8321f", "lstm": "#1b6ca8", "gru": "#d99a00"}
-OTHER = "#7a7a7a"
+COLOURS = {"elman": "#c8321f", "lstm": "#1b6ca8", "peephole": "#2a8a57", "gru": "#d99a00"}
 LEAST_SHARE = 1e-9  # what is less is below the picture's floor
 LABEL_GAP = 0.055  # of the axis: labels at lines' ends stand at least so far apart
 
@@ -29,9 +25,8 @@ def draw(
     first: Mapping[tuple[str, Gates], Shares],
     recalled: Sequence[Recalled],
     data: str,
-    path: Path,
-) -> None:
-    """Draws the panels of which there is something to show.
+) -> Figure:
+    """Draws the panels of which there is something to show, side by side.
 
     Args:
         models: of each model, by name, its cell and the shares of `gradients.shares` by kind of state.
@@ -48,8 +43,19 @@ def draw(
         _first(next(axes), first)
     if recalled:
         _recall(next(axes), recalled)
-    FigureCanvasAgg(figure)
-    replace_file(path, lambda incoming: figure.savefig(incoming, dpi=DOTS_PER_INCH))
+    return figure
+
+
+def reach(kinds: Mapping[str, Shares], width: float) -> Figure:
+    """Draws what is left of one model's gradients by kind of state, `width` inches wide, in the colours of a report."""
+    figure = Figure(figsize=(width, 0.6 * width), layout="constrained")
+    axes = figure.subplots()
+    ends = []
+    for (kind, shares), colour in zip(kinds.items(), (MODEL, QUIET), strict=False):
+        axes.plot(np.arange(1, len(shares) + 1), shares, color=colour, linewidth=2)
+        ends.append((shares, kind.replace("_", " "), colour))
+    _gradient_axis(axes, ends, "The gradient that reaches k timesteps back")
+    return figure
 
 
 def _models(axes: Axes, models: Mapping[str, tuple[str, Mapping[str, Shares]]], data: str) -> None:
@@ -58,8 +64,8 @@ def _models(axes: Axes, models: Mapping[str, tuple[str, Mapping[str, Shares]]], 
         for kind, shares in kinds.items():
             line = "-" if kind == "hidden" else (0, (4, 1.5))
             label = name if kind == "hidden" else f"{name}, {kind.replace('_', ' ')}"
-            axes.plot(np.arange(1, len(shares) + 1), shares, linestyle=line, color=COLOURS.get(cell, OTHER), linewidth=2)
-            ends.append((shares, label, COLOURS.get(cell, OTHER)))
+            axes.plot(np.arange(1, len(shares) + 1), shares, linestyle=line, color=COLOURS[cell], linewidth=2)
+            ends.append((shares, label, COLOURS[cell]))
     _gradient_axis(axes, ends, f"Gradient of trained models on {data}")
 
 
@@ -72,7 +78,7 @@ def _first(axes: Axes, first: Mapping[tuple[str, Gates], Shares]) -> None:
 
 
 def _gradient_axis(axes: Axes, ends: Sequence[tuple[Shares, str, str]], title: str) -> None:
-    _bare(axes)
+    bare(axes)
     most = max(len(shares) for shares, _, _ in ends)
     axes.set_yscale("log")
     axes.set_ylim(LEAST_SHARE, 30)
@@ -80,7 +86,7 @@ def _gradient_axis(axes: Axes, ends: Sequence[tuple[Shares, str, str]], title: s
     axes.yaxis.set_major_locator(LogLocator(base=1000))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(_share))
-    axes.grid(axis="y", color="0.93")
+    axes.grid(axis="y", color=FAINT)
     axes.set_xlabel("k, timesteps back")
     axes.set_ylabel("what is left of it")
     _title(axes, title)
@@ -108,7 +114,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[Shares, str, str]]) -> None:
 
 def _recall(axes: Axes, recalled: Sequence[Recalled]) -> None:
     """Draws a line through the means over seeds, and a dot for each seed."""
-    _bare(axes)
+    bare(axes)
     delays = sorted({one.trial.delay for one in recalled})
     for cell, gates in dict.fromkeys((one.trial.cell, one.trial.gates) for one in sorted(recalled, key=_open_last)):
         of_kind = [one for one in recalled if (one.trial.cell, one.trial.gates) == (cell, gates)]
@@ -154,7 +160,3 @@ def _share(value: float, _: object = None) -> str:
     """Returns a share of the gradient in words: all, 1/1000, 10⁻⁶."""
     power = round(np.log10(value))
     return {0: "all", -3: "1/1,000"}.get(power, f"$10^{{{power}}}$")
-
-
-def _bare(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)

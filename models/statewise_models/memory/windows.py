@@ -1,4 +1,4 @@
-"""A published network and a file of yours → windows of real data, each with the state that a session would bring to it.
+"""A network and data of its kind → windows of the data, each with the state that a session would bring to it.
 
 forecast, tokens   windows that end all over the series; the session has read all that came before
 classify           whole sequences, each from the initial state
@@ -17,15 +17,17 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from statewise_models.config import InvalidConfig
-from statewise_models.data.labelled import read_labelled
+from statewise_models.config import InvalidConfig, NetworkConfig
+from statewise_models.data.labelled import Labelled, read_labelled
 from statewise_models.data.policy import REFUSE, InvalidData, Policy
-from statewise_models.data.table import read_table
-from statewise_models.data.text import read_text
+from statewise_models.data.table import Table, read_table
+from statewise_models.data.text import Text, read_tokens
 from statewise_models.memory.gradients import Inputs, Norms, gradient_norms
 from statewise_models.network import Network
 from statewise_models.training.forecast import piece_of
 from statewise_models.training.panel import scales_of
+
+Data = Table | Labelled | Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,41 +47,76 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sequence:
-    """One series: inputs `[timesteps, …]` by name and the goals, `[timesteps, …]`, that belong to the same timesteps."""
+    """One series: inputs `[timesteps, …]` by name, and the goals, `[timesteps, …]`, that belong to the same timesteps."""
 
-    name: str
     inputs: dict[str, Tensor]
     goals: Tensor
 
 
 def norms_on(network: Network, path: Path, columns: Columns, back: int, windows: int) -> dict[str, Norms]:
-    """Returns `gradient_norms` of a network over up to `windows` windows of a file, up to `back` timesteps back.
+    """Returns `norms_in` of a file.
 
     Raises:
         InvalidData: the file cannot be read, lacks a column, or no series is long enough.
         InvalidConfig: an option that the task needs is absent.
     """
-    task = network.config.task
-    if task == "classify":
-        return _of_sequences(network, path, columns, back, windows)
-    series = _text(network, path) if task == "tokens" else _table(network, path, columns)
-    loss = _next_token if task == "tokens" else _squared_error
-    return _of_series(network, path, series, loss, back, windows)
+    return norms_in(network, _read(network.config, path, columns), back, windows, str(path))
+
+
+def norms_in(network: Network, data: Data, back: int, windows: int, called: str = "the data") -> dict[str, Norms]:
+    """Returns `gradient_norms` of a network over up to `windows` windows of data of its kind, up to `back` timesteps back.
+
+    Raises:
+        InvalidData: no series is long enough; the message names the data as `called`.
+    """
+    if isinstance(data, Labelled):
+        return _of_sequences(network, data, back, windows, called)
+    if isinstance(data, Text):
+        tokens = torch.from_numpy(data.tokens)
+        return _of_series(network, [_Sequence({"token": tokens[:-1]}, tokens[1:])], _next_token, back, windows, called)
+    return _of_series(network, _series(network.config, data), _squared_error, back, windows, called)
+
+
+def _read(config: NetworkConfig, path: Path, columns: Columns) -> Data:
+    """Reads a file as the network was trained on one."""
+    names = [feature.name for feature in config.features]
+    if config.vocabulary:
+        return read_tokens(path, config.vocabulary)
+    if config.task == "forecast":
+        targets = [target.name for target in config.targets]
+        known = [feature.name for feature in config.features if feature.ahead]
+        seen = [name for name in names if name not in known]
+        return read_table(
+            path, targets=targets, inputs=seen, known=known, series=columns.series, time=columns.time, policy=columns.policy
+        )
+    if columns.label is None or columns.series is None:
+        raise InvalidConfig("a model that classifies needs --label and --series, the columns of labels and of sequences")
+    return read_labelled(
+        path,
+        inputs=names,
+        label=columns.label,
+        series=columns.series,
+        time=columns.time,
+        policy=columns.policy,
+        known=config.labels,
+    )
 
 
 def _of_series(
     network: Network,
-    path: Path,
     series: Sequence[_Sequence],
     loss: Callable[[Tensor, Inputs, Network, Tensor], Tensor],
     back: int,
     windows: int,
+    called: str,
 ) -> dict[str, Norms]:
     possible = [_ends(one, back) for one in series]
     owners, ends = np.repeat(np.arange(len(series)), [len(each) for each in possible]), np.concatenate(possible)
     if not len(ends):
         longest = max(len(one.goals) for one in series) + 1
-        raise InvalidData(f"{path}: its longest series has {longest} timesteps; back {back} takes {back + 2} (less back would fit)")
+        raise InvalidData(
+            f"{called}: its longest series has {longest} timesteps; back {back} takes {back + 2} (less back would fit)"
+        )
     chosen = np.linspace(0, len(ends) - 1, min(windows, len(ends))).astype(np.int64)
     inputs, states, goals = [], [], []
     for number, one in enumerate(series):
@@ -113,22 +150,16 @@ def _carried(network: Network, one: _Sequence, begins: Sequence[int]) -> list[li
     return carried
 
 
-def _of_sequences(network: Network, path: Path, columns: Columns, back: int, windows: int) -> dict[str, Norms]:
+def _of_sequences(network: Network, data: Labelled, back: int, windows: int, called: str) -> dict[str, Norms]:
     config = network.config
-    if columns.label is None or columns.series is None:
-        raise InvalidConfig("a model that classifies needs --label and --series, the columns of labels and of sequences")
-    names = [feature.name for feature in config.features]
-    data = read_labelled(path, inputs=names, label=columns.label, series=columns.series, time=columns.time, policy=columns.policy)
-    if unknown := sorted(set(data.labels) - set(config.labels)):
-        raise InvalidData(f"{path}: label {unknown[0]!r} is not one of the model's: {', '.join(config.labels)}")
     long = [sequence for sequence in data.sequences if len(sequence.x) > 1]
     if not long:
-        raise InvalidData(f"{path}: every sequence has one timestep only, so there is nothing to look back on")
+        raise InvalidData(f"{called}: every sequence has one timestep only, so there is nothing to look back on")
     chosen = [long[int(place)] for place in np.linspace(0, len(long) - 1, min(windows, len(long)))]
     inputs = {"x": pad_sequence([torch.from_numpy(sequence.x) for sequence in chosen])}
     if config.calendar:
         inputs[config.calendar.input] = pad_sequence([torch.from_numpy(sequence.time) for sequence in chosen])
-    goals = torch.tensor([config.labels.index(data.labels[sequence.label]) for sequence in chosen])
+    goals = torch.tensor([sequence.label for sequence in chosen])
     ends = torch.tensor([len(sequence.x) - 1 for sequence in chosen])
 
     def loss(values: Tensor, _: Inputs, __: Network) -> Tensor:
@@ -138,34 +169,13 @@ def _of_sequences(network: Network, path: Path, columns: Columns, back: int, win
     return {kind: norms[:back] for kind, norms in found.items()}
 
 
-def _table(network: Network, path: Path, columns: Columns) -> list[_Sequence]:
-    config = network.config
-    table = read_table(
-        path,
-        targets=[target.name for target in config.targets],
-        inputs=[feature.name for feature in config.features if not feature.ahead],
-        known=[feature.name for feature in config.features if feature.ahead],
-        series=columns.series,
-        time=columns.time,
-        policy=columns.policy,
-    )
+def _series(config: NetworkConfig, table: Table) -> list[_Sequence]:
     made = []
     for series in table.series:
         piece = piece_of(config, scales_of(config), series)
         inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in piece.inputs.items()}
-        made.append(_Sequence(series.name, inputs, torch.from_numpy(piece.goals)))
+        made.append(_Sequence(inputs, torch.from_numpy(piece.goals)))
     return made
-
-
-def _text(network: Network, path: Path) -> list[_Sequence]:
-    vocabulary = network.config.vocabulary
-    assert vocabulary is not None
-    read = read_text(path, level="bytes" if vocabulary.bytes else "characters")
-    try:
-        tokens = torch.tensor(vocabulary.encode(read.vocabulary.decode(read.tokens.tolist())))
-    except ValueError as error:
-        raise InvalidData(f"{path}: {error}") from error
-    return [_Sequence(path.name, {"token": tokens[:-1]}, tokens[1:])]
 
 
 def _squared_error(values: Tensor, _: Inputs, __: Network, goal: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def train_classify(
     frequent = int(np.bincount([sequence.label for sequence in training.sequences]).argmax())
     metrics = {"labels": list(data.labels)} | {split: evaluate(network, part, frequent) for split, part in made.items()}
     facts = facts_of_labelled(data, batches, config)
-    trained = Trained(network, history, metrics, settings, facts, partial(_draw, history, metrics))
+    trained = Trained(network, history, metrics, settings, facts, partial(_draw, history, metrics), batches[settings.reported])
     if output:
         trained.write(output)
     return trained

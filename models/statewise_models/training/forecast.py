@@ -121,7 +121,10 @@ def train_forecast(
     forecasts = forecast_table(network, table, cuts)
     metrics = _evaluate(table, cuts, forecasts, settings.calendar)
     draw = partial(_draw, history, table, cuts, forecasts)
-    trained = Trained(network, history, metrics, settings, facts_of_table(table, cuts, config), draw)
+    held_back = replace(
+        table, series=tuple(s.part(getattr(cut, settings.reported)) for s, cut in zip(table.series, cuts, strict=True))
+    )
+    trained = Trained(network, history, metrics, settings, facts_of_table(table, cuts, config), draw, held_back)
     if output:
         trained.write(output)
         if config.series:

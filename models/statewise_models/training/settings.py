@@ -123,6 +123,11 @@ class TrainingSettings:
         )
 
     @property
+    def reported(self) -> str:
+        """The split that stands for what is to come: the test part, or the validation part where there is no test part."""
+        return "test" if self.test else "validation"
+
+    @property
     def layout(self) -> dict[str, Any]:
         """The fields of `NetworkConfig` that do not depend on the data."""
         return {

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from statewise_models.config import Feature, InvalidConfig, NetworkConfig, Target
+from statewise_models.config import OUT, Feature, InvalidConfig, NetworkConfig, Target
 from statewise_models.network import Network
 
 Weights = dict[str, Tensor]
@@ -42,7 +42,7 @@ class Start:
         if config.features:
             _rescale_inputs(weights, self.network.config, config)
         if config.targets:
-            _rescale_targets(weights, self.network.config.targets, config.targets)
+            _rescale_targets(weights, self.network.config, config)
         return {name: weight.float() for name, weight in weights.items()}
 
 
@@ -91,11 +91,30 @@ def _rescale_inputs(weights: Weights, old: NetworkConfig, new: NetworkConfig) ->
     weights["recurrent.weight_ih_l0"] = weight
 
 
-def _rescale_targets(weights: Weights, old: Sequence[Target], new: Sequence[Target]) -> None:
-    """Corrects the head, the other way round: it gives new scaled values."""
-    grown, moved = _change(old, new)
+def _rescale_targets(weights: Weights, old: NetworkConfig, new: NetworkConfig) -> None:
+    """Corrects the head, the other way round: it gives new scaled values; then the layers that these are fed to."""
+    grown, moved = _change(old.targets, new.targets)
     weights["head.weight"] = weights["head.weight"] / grown[:, None]
     weights["head.bias"] = (weights["head.bias"] - moved) / grown
+    for layer in range(new.layers):
+        begin = 0
+        for route in (route for route in new.routes if route.target == layer + 1):
+            end = begin + new.state_sizes[route.state]
+            if route.source == OUT:
+                _rescale_fed(weights, layer, slice(begin, end), grown, moved)
+            begin = end
+
+
+def _rescale_fed(weights: Weights, layer: int, columns: slice, grown: Tensor, moved: Tensor) -> None:
+    """Corrects a layer that sees the head's values of the last timestep.
+
+    Before the first timestep there is none, and a session begins with zeros: the mean, now that of the new data. So a session's
+    first answers may differ from the version's, until what was fed at first has faded.
+    """
+    weight, bias = weights[f"recurrent.weight_hh_l{layer}"].clone(), weights[f"recurrent.bias_ih_l{layer}"]
+    weights[f"recurrent.bias_ih_l{layer}"] = bias + weight[:, columns] @ moved
+    weight[:, columns] *= grown
+    weights[f"recurrent.weight_hh_l{layer}"] = weight
 
 
 def _change(old: Sequence[Feature | Target], new: Sequence[Feature | Target]) -> tuple[Tensor, Tensor]:

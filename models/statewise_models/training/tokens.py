@@ -93,7 +93,8 @@ def train_tokens(
     for split in list(parts)[1:]:
         metrics[split] = _evaluate(network, lanes[split], text, cuts, parts[split])
     metrics["sample"] = sample(network, text.tokens[cuts.train][-PROMPT_TOKENS:], SAMPLE_TOKENS, settings.seed)
-    trained = Trained(network, history, metrics, settings, facts_of_text(text, cuts), partial(_draw, history))
+    held_back = Text(text.tokens[parts[settings.reported]], text.vocabulary)
+    trained = Trained(network, history, metrics, settings, facts_of_text(text, cuts), partial(_draw, history), held_back)
     if output:
         trained.write(output)
         replace_bytes(output / SAMPLE_FILE, metrics["sample"].encode())

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from statewise_models.data.labelled import Labelled
+from statewise_models.data.table import Table
+from statewise_models.data.text import Text
 from statewise_models.files import replace_bytes
 from statewise_models.network import Network
 from statewise_models.training.facts import Facts
@@ -34,6 +37,7 @@ class Trained:
         settings: what was chosen.
         facts: what it learned from.
         draw: returns the run's pictures by name, so many inches wide.
+        held_back: the part of the data that is `reported`.
     """
 
     network: Network
@@ -42,6 +46,7 @@ class Trained:
     settings: TrainingSettings
     facts: Facts
     draw: Draw
+    held_back: Table | Labelled | Text
 
     @property
     def seconds(self) -> float:
@@ -56,7 +61,7 @@ class Trained:
     @property
     def reported(self) -> str:
         """The split that stands for what is to come: the test part, or the validation part where there is no test part."""
-        return "test" if self.settings.test else "validation"
+        return self.settings.reported
 
     def write(self, output: Path) -> None:
         """Writes the metrics and the pictures into the folder `output`; raises `OSError`."""

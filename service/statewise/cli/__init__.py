@@ -13,6 +13,7 @@ _DISTRIBUTION_OF_MODULE = {
     "onnxruntime": "onnxruntime-gpu",
     "pydantic": "pydantic-settings",
 }
+_EXTRA_OF_COMMAND = {"evaluate": "evaluate", "memory": "train", "trace": "evaluate", "train": "train"}  # the others: serve
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def extra_of(module: str) -> str | None:
     """Returns the extra that brings a module: that of the command, or one that has it; `None` if none does."""
     root = module.partition(".")[0]
     distribution = _DISTRIBUTION_OF_MODULE.get(root, root.replace("_", "-"))
-    wanted = next((command for command in ("train", "evaluate", "trace") if sys.argv[1:2] == [command]), "serve")
+    wanted = next((extra for command, extra in _EXTRA_OF_COMMAND.items() if sys.argv[1:2] == [command]), "serve")
     extras = re.findall(rf"^{re.escape(distribution)}\b.*extra == ['\"](\w+)['\"]", "\n".join(requires("statewise") or ()), re.M)
     if "cli" in extras or (wanted == "train" and "evaluate" in extras):
         return wanted

@@ -21,7 +21,7 @@ from statewise.cli.given import CONSTANT_HELP, Given, told
 from statewise.cli.problems import BadInput
 from statewise.cli.repository import Root
 from statewise.cli.rows import Columns, Row, rows_of
-from statewise.repository import Repository, RepositoryError
+from statewise.repository import TRACE_FILE, Published, Repository, RepositoryError
 from statewise.spec import METADATA_KEY, ModelSpec
 
 if TYPE_CHECKING:
@@ -77,36 +77,48 @@ def trace(
 
     statewise trace gesture@2 --data gestures.csv --series id --only 7
     """
+    import statewise.cli.heatmap  # noqa: F401 (if matplotlib is not installed, that is told before a file is looked for)
+
     if only is not None and series is None:
         raise BadInput("--only goes with --series: it says which of the series")
-    place, name, version = _found(repository, model)
+    place, published = _found(repository, model)
     runtime, spec = _opened(place)
     chosen, name_of_series = _read(data, spec, files.renamed(column or []), time, series, only, skip + timesteps)
     if skip >= len(next(iter(chosen.values()))):
         raise BadInput(f"--skip {skip}: there are {len(next(iter(chosen.values()))):,} timesteps to read")
     arrays = _run(runtime, spec, chosen, Given(spec, told(spec, constant or [])).to(name_of_series))
-    folder = out or Path("var/trace") / f"{name}@{version}"
+    folder = out or Path("var/trace") / str(published)
     source = data.name if only is None else f"{data.name}, {series} {only}"
-    _write(Trace(f"{name}, version {version}", source, spec, skip, {key: array[skip:] for key, array in arrays.items()}), folder)
+    _write(
+        Trace(
+            f"{published.model}, version {published.version}",
+            source,
+            spec,
+            skip,
+            {key: array[skip:] for key, array in arrays.items()},
+        ),
+        folder,
+    )
     shown = len(next(iter(arrays.values()))) - skip
     typer.echo(f"timesteps {skip + 1:,} to {skip + shown:,} of {source}: {folder / ARRAYS_FILE}, {folder / PICTURE_FILE}")
 
 
-def _found(root: Path, words: str) -> tuple[Path, str, int]:
-    """Returns the explicit-gate graph that MODEL or MODEL@VERSION names, the model and the version; raises `BadInput`."""
-    name, at, number = words.partition("@")
-    if at and not number.isdecimal():
-        raise BadInput(f"a version is named MODEL or MODEL@NUMBER, not {words!r}")
-    repository = Repository(root)
+def _found(root: Path, words: str) -> tuple[Path, Published]:
+    """Returns the explicit-gate graph that MODEL or MODEL@VERSION names, and the version; raises `BadInput`."""
     try:
-        version = int(number) if at else repository.default(name)
-        return repository.trace(name, version), name, version
+        published = Repository(root).named(words)
     except RepositoryError as error:
         raise BadInput(str(error)) from error
+    file = published.path.with_name(TRACE_FILE)
+    if file.is_file():
+        return file, published
+    if _opened(published.path)[1].about.get("int8"):
+        raise BadInput(f"{published} is int8, and has no {TRACE_FILE}: its kernel shows no gates. Trace a float32 version")
+    raise BadInput(f"{published} has no {TRACE_FILE}: it was exported before there were traces. Train it again")
 
 
 def _opened(file: Path) -> tuple[onnxruntime.InferenceSession, ModelSpec]:
-    """Returns an explicit-gate graph, ready to run, and the spec of its model."""
+    """Returns a graph, ready to run, and the spec of its model."""
     import onnxruntime
 
     runtime = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

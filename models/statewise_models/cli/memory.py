@@ -1,4 +1,7 @@
-"""`statewise memory`: reads models and data, measures, and tells it as tables, as JSON and as one picture."""
+"""Show how far back models remember: gradients through time on your data, and the recall of a bit after a delay.
+
+`statewise memory` reads versions and data, measures, and tells it as tables, as JSON and as one picture.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from statewise_models.cli import options as o
-from statewise_models.cli.run import plainly
+from statewise_models.cli.problems import told
+from statewise_models.cli.tables import table_of
+from statewise_models.config import InvalidConfig
+from statewise_models.sheet import Sheet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +31,6 @@ if TYPE_CHECKING:
     Shares = NDArray[np.float64]
 
 TOLD = (1, 2, 5, 10, 20, 50, 100, 200)
-GONE = 0.01
 QUICK_DELAYS, QUICK_SEEDS, SEEDS = (2, 5, 10, 20, 50), 1, 3
 
 Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL[@VERSION]]...", help="Models of the repository to look into.")]
@@ -68,22 +72,20 @@ def memory(
 
     statewise memory demand-elman demand-lstm@2 --data examples/data/demand.csv --time time
     """
-    choices = {**locals(), "model": "memory", "missing": None}
-    with plainly(choices):
+    choices = locals()
+    with told():
         from statewise_models.files import check_writable
 
+        if not models and not recall:
+            raise InvalidConfig("--no-recall leaves nothing to do without a model: name one, or leave --no-recall out")
         check_writable(output)
         console = Console()
         found = _models(models or [], repository, data, choices)
         if found:
-            console.print(_gradient_table(found, back))
+            console.print(table_of(_gradient_sheet(found, back)))
         first, recalled = _recall(quick) if recall else ({}, [])
         if recalled:
-            console.print(_recall_table(recalled))
-        if not found and not recalled:
-            from statewise_models.config import InvalidConfig
-
-            raise InvalidConfig("--no-recall leaves nothing to do without a model: name one, or leave --no-recall out")
+            console.print(table_of(_recall_sheet(recalled)))
         _write(output, found, first, recalled, data)
         console.print(f"written   {output}/memory.png, {output}/memory.json", highlight=False, soft_wrap=True)
 
@@ -94,7 +96,6 @@ def _models(
     """Returns, of each model named, its cell and what is left of gradients by kind of state."""
     if not named:
         return {}
-    from statewise_models.config import InvalidConfig
     from statewise_models.data.policy import Policy
     from statewise_models.memory.gradients import shares
     from statewise_models.memory.windows import Columns, norms_on
@@ -134,37 +135,36 @@ def _silent() -> bool:
     return not _progress().is_terminal
 
 
-def _gradient_table(found: Mapping[str, tuple[str, Mapping[str, Shares]]], back: int) -> Table:
-    table = Table("model, state", title="What is left of the gradient k timesteps back (median over windows)")
+def _gradient_sheet(found: Mapping[str, tuple[str, Mapping[str, Shares]]], back: int) -> Sheet:
+    from statewise_models.memory.gradients import GONE, gone
+
     distances = [k for k in TOLD if k <= back]
-    for k in distances:
-        table.add_column(f"k={k}" if k == distances[0] else str(k), justify="right", no_wrap=True)
-    table.add_column(f"< {GONE:.0%} at", justify="right", no_wrap=True)
+    rows = []
     for name, (_, kinds) in found.items():
         for kind, shares in kinds.items():
-            told = [_share(shares[k - 1]) if k <= len(shares) else "" for k in distances]
-            table.add_row(f"{name}, {kind.replace('_', ' ')}", *told, _gone(shares))
-    return table
+            left = [_share(shares[k - 1]) if k <= len(shares) else "" for k in distances]
+            rows.append((f"{name}, {kind.replace('_', ' ')}", *left, str(gone(shares) or f"> {len(shares)}")))
+    numbers = (*_named(distances), f"< {GONE:.0%} at")
+    return Sheet("What is left of the gradient k timesteps back (median over windows)", ("model, state",), numbers, (tuple(rows),))
 
 
-def _gone(shares: Shares) -> str:
-    under = [k for k, share in enumerate(shares, 1) if share < GONE]
-    return str(under[0]) if under else f"> {len(shares)}"
+def _named(distances: Sequence[int]) -> tuple[str, ...]:
+    """Returns headings: the first says what the others are."""
+    return (f"k={distances[0]}", *map(str, distances[1:]))
 
 
 def _share(share: float) -> str:
     return f"{share:.2f}" if share >= 0.01 else f"{share:.0e}".replace("e-0", "e-")
 
 
-def _recall_table(recalled: Sequence[Recalled]) -> Table:
-    table = Table("cell", "gates at first", title="A bit recalled after k timesteps, % (mean over seeds; 50: guessing)")
+def _recall_sheet(recalled: Sequence[Recalled]) -> Sheet:
     delays = sorted({one.trial.delay for one in recalled})
-    for delay in delays:
-        table.add_column(f"k={delay}" if delay == delays[0] else str(delay), justify="right", no_wrap=True)
+    rows = []
     for cell, gates in _kinds(recalled):
-        rows = [[o.accuracy for o in recalled if (o.trial.cell, o.trial.gates, o.trial.delay) == (cell, gates, k)] for k in delays]
-        table.add_row(cell, gates, *(f"{100 * sum(row) / len(row):.1f}" if row else "–" for row in rows))
-    return table
+        tried = [[o.accuracy for o in recalled if (o.trial.cell, o.trial.gates, o.trial.delay) == (cell, gates, k)] for k in delays]
+        rows.append((cell, gates, *(f"{100 * sum(each) / len(each):.1f}" if each else "–" for each in tried)))
+    title = "A bit recalled after k timesteps, % (mean over seeds; 50: guessing)"
+    return Sheet(title, ("cell", "gates at first"), _named(delays), (tuple(rows),))
 
 
 def _kinds(recalled: Iterable[Recalled]) -> list[tuple[str, str]]:
@@ -181,14 +181,19 @@ def _write(
 ) -> None:
     from statewise_models.files import replace_bytes
     from statewise_models.memory.picture import draw
+    from statewise_models.plots import save
 
     output.mkdir(parents=True, exist_ok=True)
-    told = {
+    figures = {
         "models": {
             name: {"cell": cell, **{kind: list(shares) for kind, shares in kinds.items()}} for name, (cell, kinds) in found.items()
         },
         "before_learning": [{"cell": cell, "gates": gates, "shares": list(shares)} for (cell, gates), shares in first.items()],
         "recall": [asdict(one) for one in recalled],
     }
-    replace_bytes(output / "memory.json", json.dumps(told, indent=1).encode())
-    draw(found, first, recalled, data.name if data else "", output / "memory.png")
+    replace_bytes(output / "memory.json", json.dumps(figures, indent=1).encode())
+    save(draw(found, first, recalled, data.name if data else ""), output / "memory.png")
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+app.command()(memory)
