@@ -365,7 +365,14 @@ class Sessions:
             self.rows_of(session).drop(self.row[[session]])
             self.replies.forget(session)
             self.directory.release(session)
-            self._sessions_of_model[int(self.model[session])] -= 1
+            self._forget_model_of(session)
+
+    def _forget_model_of(self, session: int) -> None:
+        """Counts a session of its model less."""
+        model = int(self.model[session])
+        self._sessions_of_model[model] -= 1
+        if not self._sessions_of_model[model]:
+            del self._sessions_of_model[model]
 
 
 def _out_of_order(reason: Reason, position: int, tail: int) -> StatewiseError:
