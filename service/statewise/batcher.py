@@ -126,7 +126,7 @@ class Batcher:
 
     def forget(self, asker: Asker) -> None:
         """Answers `asker` no more; its steps that nobody else waits for and that have not begun are dropped."""
-        self._arrivals = [a for a in self._arrivals if (a.asker if isinstance(a, Arrival) else a.client) is not asker]
+        self._arrivals = [a for a in self._arrivals if (a.asker if isinstance(a, Arrival) else a.audience.askers[0]) is not asker]
         for number in self._columns_of.pop(asker, set()):
             column = self._columns.get(number)
             if column:
@@ -196,7 +196,7 @@ class Batcher:
         column.left = len(admission.steps) - len(admission.joined) - len(admission.replayed) - len(admission.refused)
         if column.left:
             self._take_in(column)
-            self._scheduler.add(admission.ready, column.model.number, column.timesteps, column.client)
+            self._wait(admission.ready, column, column.timesteps)
         for place, step in admission.joined:
             self._joined.setdefault(step, []).append((column, place))
         for place, ring in admission.replayed:
@@ -372,7 +372,7 @@ class Batcher:
             column.keep(part.places, part.offset, outputs)
         if part.offset + part.length < column.timesteps:
             going = self._sessions.park(steps, targets, part.length)
-            self._scheduler.add(going, run.model.number, column.timesteps - part.offset - part.length, column.client)
+            self._wait(going, column, column.timesteps - part.offset - part.length)
             for step in np.setdiff1d(steps, going).tolist():
                 self._refuse(self._sessions.fail(step, error(Reason.CLOSED, "the session was closed")))
             return
@@ -404,7 +404,12 @@ class Batcher:
     def _answer_joined(self, steps: Indices, answer: Answer) -> None:
         for row, step in enumerate(steps.tolist()):
             for column, place in self._joined.pop(step, ()):
-                column.audience.answer_one(place, answer, row)
+                position = int(answer.positions[row])
+                if column.positions[place] == position - column.timesteps:
+                    column.audience.answer_one(place, answer, row)
+                else:  # it joined a step that told no position, and that moved up when one before it failed
+                    problem = error(Reason.BEHIND_FAILED, "a step before this one failed", expected=position)
+                    column.audience.refuse(place, position, problem)
 
     def _refuse(self, failures: Failures) -> None:
         """Answers steps that failed, and lines up those that are ready in their place."""
@@ -422,8 +427,17 @@ class Batcher:
 
     def _line_up(self, ready: Indices) -> None:
         for part in self._parts(ready) if len(ready) else ():
-            left = part.column.timesteps - part.offset
-            self._scheduler.add(part.seated(ready), part.column.model.number, left, part.column.client)
+            self._wait(part.seated(ready), part.column, part.column.timesteps - part.offset)
+
+    def _wait(self, steps: Indices, column: Column, left: int) -> None:
+        """Puts ready steps of a column in line, with `left` timesteps to run."""
+        model = column.model.number
+        if len(self._scheduler) + len(steps) <= self._limits.batch:  # all that wait run next, whosever turn it is
+            askers = column.audience.askers
+            self._scheduler.add(steps, model, left, askers[0] if len(askers) == 1 else None)
+            return
+        for client, theirs in column.audience.by_client(self._place_of[steps], steps):
+            self._scheduler.add(theirs, model, left, client)
 
     def _let_go(self, number: int, column: Column, settled: int) -> None:
         """Counts steps of a column that are settled, and forgets it with the last."""
