@@ -94,8 +94,9 @@ def _check_replies(sessions: Sessions, taken: list[int]) -> None:
 def check_line(sessions: Sessions, scheduler: Scheduler) -> None:
     """Checks that exactly the steps that are ready wait, each once."""
     ready = [
-        int(first) for first, live in zip(sessions.first, sessions.live, strict=True) if live and first != NONE
-        and not sessions.steps.running[first]
+        int(first)
+        for first, live in zip(sessions.first, sessions.live, strict=True)
+        if live and first != NONE and not sessions.steps.running[first]
     ]
     waiting = (scheduler._turn_of_step > 0).nonzero()[0].tolist()
     assert sorted(ready) == waiting

@@ -104,9 +104,7 @@ class TableMachine(RuleBasedStateMachine):
         self.states[pool][row] = total
         opening = Opening(model, pool, 2.0, 2)
         talk = Conversation(2, position, total)
-        if not self._enter(
-            name, opening, talk, lambda: self.sessions.restore(name, opening, int(row[0]), position, self.now)
-        ):
+        if not self._enter(name, opening, talk, lambda: self.sessions.restore(name, opening, int(row[0]), position, self.now)):
             self.rows[pool].drop(row)
 
     @precondition(lambda self: self.held)
@@ -172,9 +170,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 1.0, 2.5]))
     def expire(self, seconds: float) -> None:
         self.now += seconds
-        idle = {
-            name: held for name, held in self.held.items() if not held.talk.chain and self.now - held.used > held.timeout
-        }
+        idle = {name: held for name, held in self.held.items() if not held.talk.chain and self.now - held.used > held.timeout}
         assert set(self.sessions.expire(self.now).tolist()) == {held.number for held in idle.values()}
         for name in idle:
             self._over(name, Reason.EXPIRED, Failures([], np.empty(0, np.int64)))
