@@ -11,22 +11,24 @@ import contextlib
 import functools
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
+import numpy as np
 import structlog
 
 from statewise.batcher import Batcher
 from statewise.catalog import load
 from statewise.config import Limits
-from statewise.conversation import Asker, Frame, Step
+from statewise.conversation import Array, Asker, Frame, Step
 from statewise.engine import Provider
 from statewise.errors import Reason, error
+from statewise.inputs import check_constants
 from statewise.metrics import ServerMetrics
 from statewise.models import Loader, Models, Served
 from statewise.repository import Repository
-from statewise.sessions import Opening, Sessions
+from statewise.sessions import INITIAL_ROW, Opening, Sessions
 from statewise.snapshot import Snapshot, SnapshotError
 
 SCAN_SECONDS = 1.0
@@ -59,6 +61,7 @@ class Open:
     token: bytes = b""
     snapshot: bytes = b""
     server_instance: str = ""
+    constants: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +152,22 @@ class Host:
         snapshot = self._snapshot(asked.snapshot) if asked.snapshot else None
         model, version = (snapshot.model, snapshot.version) if snapshot else (asked.model, asked.version)
         served = await self.models.find(model, version, session_id)
-        self._refuse_draining()
-        if asked.mode is Mode.RESTART:
-            await self.close(session_id)
-        if (known := self._open_already(asked)) is not None:  # a repeated call may have been faster
-            return self._opened(known, resumed=True)
-        opening = Opening(served.number, served.pool.number, timeout, retained, asked.token)
-        if snapshot is None:
-            return self._count(self._opened(self.sessions.open(session_id, opening, self._clock())))
-        return self._count(self._opened(await self._restore(session_id, opening, served, snapshot)))
+        states = _restored(snapshot, served, asked.constants) if snapshot else _given(served, asked.constants)
+        row = await self._written(served, states) if states else INITIAL_ROW
+        try:
+            self._refuse_draining()
+            known = self._open_already(asked)  # a repeated call may have been faster
+            if known is None:
+                if asked.mode is Mode.RESTART:
+                    await self.close(session_id)
+                opening = Opening(served.number, served.pool.number, timeout, retained, asked.token)
+                position = snapshot.position if snapshot else 0
+                return self._count(self._opened(self.sessions.restore(session_id, opening, row, position, self._clock())))
+        except BaseException:
+            self._give_back(served, row)
+            raise
+        self._give_back(served, row)
+        return self._opened(known, resumed=True)
 
     def find(self, session_id: str) -> Found:
         """Tells where a session stands; raises `SessionGone`."""
@@ -261,27 +271,26 @@ class Host:
             raise error(Reason.LOST, f"session {asked.session_id!r} was lost with the server that held it")
         return self.sessions.directory.find(asked.session_id)
 
-    async def _restore(self, session_id: str, opening: Opening, served: Served, snapshot: Snapshot) -> int:
-        if snapshot.digest != served.loaded.digest:
-            raise error(
-                Reason.BAD_FIELD, f"snapshot: it is of another model file than {served.name}@{served.version}", field="snapshot"
-            )
-        wanted = {state.input: (state.shape, state.dtype) for state in served.spec.states}
-        if {name: (array.shape, array.dtype.name) for name, array in snapshot.states.items()} != wanted:
-            raise error(Reason.BAD_FIELD, "snapshot: its states are not those of the model", field="snapshot")
+    async def _written(self, served: Served, states: Mapping[str, Array]) -> int:
+        """Returns a fresh row that holds the states `[*state.shape]`, for a session to start from."""
         if not served.pool.rows.free:
             raise error(Reason.OVERLOADED, "no row is free", retry_after_seconds=1.0)
         row = served.pool.rows.take(1)
+        write = functools.partial(served.pool.states.write, row, {name: array[None] for name, array in states.items()})
+        writing = asyncio.get_running_loop().run_in_executor(self.batcher.thread, write)
         try:
-            states = {name: array[None] for name, array in snapshot.states.items()}
-            write = functools.partial(served.pool.states.write, row, states)
-            await asyncio.get_running_loop().run_in_executor(self.batcher.thread, write)
+            await asyncio.shield(writing)
             if self.models.ready.get((served.name, served.version)) is not served:
                 raise error(Reason.OVERLOADED, "the model left memory meanwhile", retry_after_seconds=1.0)
-            return self.sessions.restore(session_id, opening, int(row[0]), snapshot.position, self._clock())
         except BaseException:
-            served.pool.rows.drop(row)
+            # Who gives up waiting does not stop the writing: until it is done, nobody else may have the row.
+            writing.add_done_callback(lambda _: served.pool.rows.drop(row))
             raise
+        return int(row[0])
+
+    def _give_back(self, served: Served, row: int) -> None:
+        if row != INITIAL_ROW:
+            served.pool.rows.drop(np.array([row]))
 
     def _opened(self, number: int, *, resumed: bool = False) -> Opened:
         table, directory = self.sessions, self.sessions.directory
@@ -337,6 +346,30 @@ class Host:
     def _refuse_draining(self) -> None:
         if self._draining:
             raise error(Reason.DRAINING, "the server is about to stop")
+
+
+def _given(served: Served, constants: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the states that a session with these constants starts from; none where it is the model's own initial state."""
+    check_constants(served.spec, constants)
+    if not constants:
+        return {}
+    states = served.spec.states
+    return {each.input: constants.get(each.input, np.full(each.shape, each.initial, each.dtype)) for each in states}
+
+
+def _restored(snapshot: Snapshot, served: Served, constants: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Returns the states of a snapshot if they are a session's of this model file."""
+    if constants:
+        message = f"constants: a snapshot holds what its session was given, so none can be given with it ({', '.join(constants)})"
+        raise error(Reason.BAD_FIELD, message, field="constants")
+    if snapshot.digest != served.loaded.digest:
+        raise error(
+            Reason.BAD_FIELD, f"snapshot: it is of another model file than {served.name}@{served.version}", field="snapshot"
+        )
+    wanted = {state.input: (state.shape, state.dtype) for state in served.spec.states}
+    if {name: (array.shape, array.dtype.name) for name, array in snapshot.states.items()} != wanted:
+        raise error(Reason.BAD_FIELD, "snapshot: its states are not those of the model", field="snapshot")
+    return snapshot.states
 
 
 def _check_lengths(session_id: str, token: bytes) -> None:

@@ -74,6 +74,11 @@ def periods(text: str) -> tuple[int, ...]:
         raise InvalidConfig(f"--calendar takes whole numbers of timesteps with commas between: 48,336, not {text!r}") from None
 
 
+def names(words: list[str] | None) -> list[str]:
+    """Reads an option that takes names with commas between and may be given again."""
+    return [name.strip() for word in words or [] for name in word.split(",")]
+
+
 def missing_of(words: list[str] | None) -> dict[str, str] | str:
     """Reads `--missing`: one word for all columns, or COLUMN=word for some; raises `InvalidConfig`."""
     words = words or ["refuse"]

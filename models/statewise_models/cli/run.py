@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from statewise.repository import Repository, RepositoryError, check_name
 from statewise_models.cli.options import missing_of, periods
@@ -103,7 +102,7 @@ def stream_words(data: Path, **columns: str | None) -> str:
     return shlex.join(["--data", str(data), *options])
 
 
-def finish(trained: Trained, place: Place, promote: bool, scores: Table, streamed: str) -> None:
+def finish(trained: Trained, place: Place, promote: bool, scores: RenderableType, streamed: str) -> None:
     """Exports a trained network and says what it can do, where everything is and what to do next."""
     from statewise_models.export import export
 

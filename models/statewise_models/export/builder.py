@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise_models.config import GATES, NetworkConfig
+from statewise_models.export import own_scale
 from statewise_models.network import TAU, Network
 
 OPSET = 17
@@ -57,6 +58,7 @@ def build(network: Network) -> onnx.ModelProto:
     for layer in range(config.layers):
         vectors = _layer(graph, config, weights, layer, vectors)
     _head(graph, config, weights, vectors)
+    own_scale.pass_through(graph, config)
     made = helper.make_graph(graph.nodes, f"statewise_{config.cell}", _inputs(config), _outputs(config), graph.weights)
     return helper.make_model(
         made,
@@ -76,12 +78,12 @@ def _inputs(config: NetworkConfig) -> list[onnx.ValueInfoProto]:
         infos.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [*ragged, len(config.features)]))
     if config.calendar:
         infos.append(helper.make_tensor_value_info(config.calendar.input, TensorProto.INT64, ragged))
-    return infos + [_state(name, config) for name in config.state_names]
+    return infos + [_state(name, config) for name in config.state_names] + own_scale.infos(config)
 
 
 def _outputs(config: NetworkConfig) -> list[onnx.ValueInfoProto]:
     output = helper.make_tensor_value_info(OUTPUT[config.task], TensorProto.FLOAT, ["time", "batch", config.head_size])
-    return [output] + [_state(f"{name}_next", config) for name in config.state_names]
+    return [output] + [_state(f"{name}_next", config) for name in config.state_names] + own_scale.infos(config, "_next")
 
 
 def _state(name: str, config: NetworkConfig) -> onnx.ValueInfoProto:
@@ -105,7 +107,7 @@ def _front(graph: _Graph, config: NetworkConfig, weights: dict[str, NDArray[np.f
 def _scaled(graph: _Graph, config: NetworkConfig) -> str:
     mean = graph.constant("feature_mean", np.array([feature.mean for feature in config.features], np.float32))
     scale = graph.constant("feature_scale", np.array([feature.scale for feature in config.features], np.float32))
-    scaled = graph.add("Div", [graph.add("Sub", ["x", mean], "centred"), scale], "scaled")
+    scaled = graph.add("Div", [graph.add("Sub", [own_scale.inputs(graph, config), mean], "centred"), scale], "scaled")
     if not config.masked:
         return scaled
     absent = graph.add("IsNaN", ["x"], "absent")
@@ -177,10 +179,13 @@ def _head(graph: _Graph, config: NetworkConfig, weights: dict[str, NDArray[np.fl
     mean = graph.constant("target_mean", np.array([target.mean for target in config.targets], np.float32))
     scale = graph.constant("target_scale", np.array([target.scale for target in config.targets], np.float32))
     change = graph.add("Mul", [values, scale], "change")
-    if all(place is None for place in config.base_places):
-        graph.add("Add", [change, mean], output)
-        return
-    graph.add("Add", [graph.add("Add", [change, mean], "shifted"), _base(graph, config)], output)
+    differenced = any(place is not None for place in config.base_places)
+    last = "shifted" if differenced or config.scale == "series" else output
+    shifted = graph.add("Add", [change, mean], last)
+    if config.scale == "series":
+        shifted = own_scale.outputs(graph, config, shifted, "in_own_units" if differenced else output)
+    if differenced:
+        graph.add("Add", [shifted, _base(graph, config)], output)
 
 
 def _base(graph: _Graph, config: NetworkConfig) -> str:

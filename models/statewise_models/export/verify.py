@@ -59,10 +59,17 @@ def runtime_conversation(
     answers = []
     states = [np.zeros((len(chunks[0].lengths), config.hidden_size), np.float32) for _ in config.state_names]
     names = [OUTPUT[config.task], *(f"{name}_next" for name in config.state_names)]
+    given = dict(chunks[0].constants)
+    names += [f"{name}_next" for name in given]
     for chunk in chunks:
-        feed = {**chunk.inputs, LENGTHS: chunk.lengths.astype(np.int32), **dict(zip(config.state_names, states, strict=True))}
-        output, *states = runtime.run(names, feed)
+        carried = {**dict(zip(config.state_names, states, strict=True)), **given}
+        feed = {**chunk.inputs, LENGTHS: chunk.lengths.astype(np.int32), **carried}
+        output, *new = runtime.run(names, feed)
+        states, kept = new[: len(states)], new[len(states) :]
+        given = dict(zip(given, kept, strict=True))
         answers.append((output, states))
+    if any(not np.array_equal(given[name], array) for name, array in chunks[0].constants.items()):
+        raise ParityError("the graph does not return what it was given as it was")
     return answers
 
 

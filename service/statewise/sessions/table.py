@@ -144,7 +144,7 @@ class Sessions:
         return child
 
     def restore(self, session_id: str, opening: Opening, row: int, position: int, now: float) -> int:
-        """Starts a session at a state that was written to `row`, which becomes its own; see `open`."""
+        """Starts a session at the state in `row`, which becomes its own (or at the initial one, in `INITIAL_ROW`); see `open`."""
         return self._start(session_id, opening, row, position, now)
 
     def admit(self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests, now: float) -> Admission:
