@@ -127,19 +127,20 @@ class Batcher:
     def forget(self, asker: Asker) -> None:
         """Answers `asker` no more; its steps that nobody else waits for and that have not begun are dropped."""
         self._arrivals = [a for a in self._arrivals if (a.asker if isinstance(a, Arrival) else a.audience.askers[0]) is not asker]
+        left: list[int] = []
         for number in self._columns_of.pop(asker, set()):
-            column = self._columns.get(number)
-            if column:
-                places = column.audience.forget(asker)
-                steps = column.steps if places is None else column.steps[places]
-                for step in steps[steps != NONE].tolist():
-                    self._leave(step)
-        for step, seats in list(self._joined.items()):
+            column = self._columns[number]
+            places = column.audience.forget(asker)
+            steps = column.steps if places is None else column.steps[places]
+            left += steps[steps != NONE].tolist()
+        for step, seats in self._joined.items():
             for column, place in [seat for seat in seats if asker in seat[0].audience.askers]:
                 column.audience.forget(asker)
                 if not column.audience.waits(place):
                     seats.remove((column, place))
-                    self._leave(step)
+                    left.append(step)
+        for step in left:  # only now, since one that goes may take along others of the same asker
+            self._leave(step)
         self._pump_soon()
 
     def stop(self) -> None:
@@ -452,8 +453,9 @@ class Batcher:
     def _leave(self, step: int) -> None:
         """One of those that waited for a step has gone; the last one takes the step along, unless it has begun."""
         steps = self._sessions.steps
-        if step == NONE:
-            return
+        column = self._columns.get(int(self._column_of[step]))
+        if column is None or column.steps[self._place_of[step]] != step:
+            return  # it failed with one before it
         steps.waiters[step] -= 1
         if not steps.waiters[step] and not steps.running[step] and not steps.done[step]:
             self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))

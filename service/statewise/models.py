@@ -207,7 +207,8 @@ class Models:
     def _pool(self, loaded: Loaded) -> Pooled:
         """Returns the pool of states like these; raises `LoadError` if there is no memory for another one."""
         states = loaded.spec.states
-        # A session holds its committed row and, while it runs a long step, that of its last cut; the rest is in flight or pinned.
+        # A session holds its committed row and, while it runs a long step, that of its last cut. Two runs may be under way, and as
+        # many rows again held aside, pinned or being written.
         count = RESERVED_ROWS + 2 * self._limits.sessions + 4 * self._limits.batch
         new = 0 if states in self._pools else StatePool.bytes_of(states) * count
         used = sum(pool.states.bytes for pool in self._pools.values()) + sum(s.loaded.parameters_bytes for s in self.ready.values())

@@ -10,7 +10,6 @@ is cut; after each cut it goes to the back of its line, so single steps run in b
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ CUT = 32
 
 Indices = NDArray[np.int64]
 Kind = tuple[int, int]
-_Queues = OrderedDict[Hashable, deque[tuple[int, Indices]]]
+_Queues = OrderedDict[object, deque[tuple[int, Indices]]]
 
 
 class Scheduler:
@@ -40,7 +39,7 @@ class Scheduler:
     def __len__(self) -> int:
         return self._waiting
 
-    def add(self, steps: Indices, model: int, timesteps: int, client: Hashable) -> None:
+    def add(self, steps: Indices, model: int, timesteps: int, client: object) -> None:
         """Puts ready steps in line; `timesteps` is what each has left to run."""
         if not len(steps):
             return

@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from statewise.batcher import Batcher
-from statewise.sessions.replies import _size as size
 from statewise.scheduler import Scheduler
 from statewise.sessions import INITIAL_ROW, NONE, RESERVED_ROWS, Rows, Sessions
+from statewise.sessions.replies import _size as size
 
 Pins = Mapping[int, Iterable[int]]
 """Rows that are held from outside the table (in flight, pinned), by pool."""

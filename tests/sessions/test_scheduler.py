@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,18 +39,15 @@ def test_every_step_that_waits_runs_once_with_its_like(columns, batch, removed):
     assert len(scheduler) == 0
 
 
-@given(COLUMNS.filter(bool), st.integers(2, 9), st.sampled_from("abcd"))
-def test_a_client_with_one_step_waits_for_a_turn_of_each_line_and_not_for_those_before_it(columns, batch, client):
+@given(COLUMNS.filter(bool), st.integers(2, 9))
+def test_a_client_with_one_step_waits_for_a_turn_of_each_line_and_not_for_those_before_it(columns, batch):
     """However much waits, a newcomer is served once every line, and every client of its own line, has had one more turn."""
     scheduler, kinds = filled(columns, batch)
     newcomer = len(kinds)
     scheduler.add(np.array([newcomer]), 1, 1, "newcomer")
     lines = len({*kinds.values(), (1, 1)})
-    for turn in range(lines * 4):  # a, b and c may be before it in its line, and each may fill a batch
-        if newcomer in scheduler.next():
-            break
-    else:
-        pytest.fail(f"after {turn + 1} batches of {lines} lines it still waits")
+    batches = [scheduler.next().tolist() for _ in range(lines * 4)]  # a, b and c may be before it, and each may fill a batch
+    assert any(newcomer in batch for batch in batches), "it still waits"
 
 
 def test_clients_share_a_batch_about_equally():

@@ -83,6 +83,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK, model=st.sampled_from([1, 2, 3]), retained=st.integers(1, WIDEST))
     def open(self, pick: int, model: int, retained: int) -> None:
+        """A session of its own."""
         name, timeout, token = IDS[pick % len(IDS)], 1.0 + pick % 3, b"" if pick % 5 else bytes([pick % 256])
         if self.sessions.directory.opened_by(token) is not None:
             return  # the host would return that session
@@ -92,6 +93,7 @@ class TableMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(pick=PICK)
     def fork(self, pick: int) -> None:
+        """A session that shares the committed row of another."""
         parent, name = self._one(pick), IDS[pick % len(IDS)]
         opening = Opening(parent.model, POOL_OF_MODEL[parent.model], parent.timeout, parent.talk.retained)
         child = parent.talk.fork(parent.talk.retained)
@@ -99,6 +101,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK, model=st.sampled_from([1, 2, 3]), total=st.integers(-50, 50))
     def restore(self, pick: int, model: int, total: int) -> None:
+        """A session at a state that was written to a fresh row."""
         name, position, pool = IDS[pick % len(IDS)], pick, POOL_OF_MODEL[model]
         row = self.rows[pool].take(1)
         self.states[pool][row] = total
@@ -138,7 +141,9 @@ class TableMachine(RuleBasedStateMachine):
                 self.steps[step] = held, expected
                 held.outputs[expected] = []
                 ready += [step] * (before == 0)
-        assert not (joined or replayed or refused)
+        assert not joined
+        assert not replayed
+        assert not refused
         assert admission.ready.tolist() == ready
         self.clients += 1
         self.scheduler.add(admission.ready, model, length, self.clients % 3)
@@ -153,6 +158,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def close(self, pick: int) -> None:
+        """A session ends; a step of it that runs may end later."""
         name = IDS[pick % len(IDS)]
         ended = self.sessions.close(name, self.now)
         if name not in self.held:
@@ -169,6 +175,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 2.5]))
     def expire(self, seconds: float) -> None:
+        """Time passes, and idle sessions end."""
         self.now += seconds
         idle = {name: held for name, held in self.held.items() if not held.talk.chain and self.now - held.used > held.timeout}
         assert set(self.sessions.expire(self.now).tolist()) == {held.number for held in idle.values()}
@@ -187,6 +194,7 @@ class TableMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pins)
     @rule(pick=PICK)
     def unpin(self, pick: int) -> None:
+        """The snapshot has been read."""
         pool, row, total = self.pins.pop(pick % len(self.pins))
         assert self.states[pool][row] == total, "a snapshot saw what was not committed"
         self.rows[pool].drop(np.array([row]))
@@ -196,6 +204,7 @@ class TableMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.runs) < 2 and len(self.scheduler))
     @rule()
     def dispatch(self) -> None:
+        """The scheduler chooses a batch."""
         steps = self.scheduler.next()
         assert 0 < len(steps) <= BATCH
         owners = [self.steps[step][0] for step in steps.tolist()]
@@ -229,6 +238,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_accounted_for(self) -> None:
+        """Table and model agree, and every row, step and name is in one place."""
         in_flight, pinned = defaultdict(list), defaultdict(list)
         for run in self.runs:
             in_flight[POOL_OF_MODEL[self.steps[run.steps[0]][0].model]] += run.targets.tolist()
@@ -252,6 +262,7 @@ class TableMachine(RuleBasedStateMachine):
             assert told.value.reason is reason
 
     def teardown(self) -> None:
+        """All ends, and nothing is left."""
         while self.runs:
             self.finish("well", 0)
         for name in list(self.held):
