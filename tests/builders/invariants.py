@@ -20,7 +20,8 @@ Pins = Mapping[int, Iterable[int]]
 
 def check_table(sessions: Sessions, pools: Mapping[int, Rows], in_flight: Pins, pinned: Pins) -> None:
     """Checks sessions, chains, steps, rows and replies against each other."""
-    taken = [number for number in range(sessions.capacity) if number not in set(sessions.directory._stack)]
+    free = set(sessions.directory._stack)
+    taken = [number for number in range(sessions.capacity) if number not in free]
     assert len(taken) + len(sessions.directory._stack) == sessions.capacity, "a session number is free twice"
     _check_names(sessions, taken)
     used = _check_chains(sessions, taken)

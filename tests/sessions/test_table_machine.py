@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from builders.invariants import check_line, check_table
 from builders.predicted import Conversation, Pending, Reply, Twin
+from builders.walking import pick, walk
 from statewise.errors import AlreadyOpen, Overloaded, Reason, SessionGone, error
 from statewise.scheduler import CUT, Scheduler, length_class
 from statewise.sessions import INITIAL_ROW, NONE, Failures, Opening, Rows, Sessions
@@ -390,4 +391,28 @@ def _digest(twin: Twin) -> int:
 
 
 TestTable = TableMachine.TestCase
-TestTable.settings = settings(max_examples=5 * settings().max_examples, stateful_step_count=40)
+TestTable.settings = settings(stateful_step_count=30)
+
+DRAWS = {
+    "open": (1, lambda drawn: {"pick": pick(drawn), "model": drawn.randint(1, 3), "retained": drawn.randint(1, WIDEST)}),
+    "fork": (1, lambda drawn: {"pick": pick(drawn)}),
+    "restore": (1, lambda drawn: {"pick": pick(drawn), "model": drawn.randint(1, 3), "total": drawn.randint(-50, 50)}),
+    "step": (
+        4,
+        lambda drawn: {"pick": pick(drawn), "length": drawn.choice(LENGTHS), "kinds": drawn.choices(range(10), k=CAPACITY)},
+    ),
+    "cancel": (1, lambda drawn: {"pick": pick(drawn)}),
+    "close": (1, lambda drawn: {"pick": pick(drawn)}),
+    "expire": (1, lambda drawn: {"seconds": drawn.choice([0.0, 1.0, 2.5])}),
+    "pin": (1, lambda drawn: {"pick": pick(drawn)}),
+    "unpin": (1, lambda drawn: {"pick": pick(drawn)}),
+    "dispatch": (2, lambda _: {}),
+    "finish": (2, lambda drawn: {"how": drawn.choice(["well", "well", "one", "all"]), "pick": pick(drawn)}),
+}
+
+
+@settings(max_examples=5 * settings().max_examples)
+@given(st.integers(0, 2**32))
+def test_walks(seed):
+    """P1, P2, P4: whatever comes in whatever order, table and model agree at every transition."""
+    walk(TableMachine(), DRAWS, seed, 40)
