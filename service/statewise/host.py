@@ -21,7 +21,7 @@ import structlog
 from statewise.batcher import Batcher
 from statewise.catalog import load
 from statewise.config import Limits
-from statewise.conversation import Array, Asker, Frame, Step
+from statewise.conversation import Array, Asker, Frame, Indices, Step
 from statewise.engine import Provider
 from statewise.errors import Reason, error
 from statewise.inputs import check_constants
@@ -124,7 +124,8 @@ class Host:
         self._metrics = metrics
         self._clock = clock
         self._draining = False
-        self._scan: asyncio.Task[None] | None = None
+        self._aside = asyncio.Semaphore(2 * limits.batch)  # rows that neither a session nor a run holds; see `Models._pool`
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def failed(self) -> asyncio.Event:
@@ -134,7 +135,7 @@ class Host:
     async def start(self) -> None:
         """Loads what new sessions get, and begins to look after sessions and versions."""
         await self.models.refresh()
-        self._scan = asyncio.create_task(self._look_after())
+        self._tasks = [asyncio.create_task(self._look_after()), asyncio.create_task(self._follow())]
 
     async def open(self, asked: Open) -> Opened:
         """Opens a session.
@@ -193,15 +194,16 @@ class Host:
 
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns a session's committed state. It is pinned while it is read, and the session may be stepped meanwhile."""
-        number = self.sessions.directory.find(session_id)
-        table, served = self.sessions, self.models[int(self.sessions.model[number])]
-        row, position = table.row[[number]].copy(), int(table.position[number])
-        served.pool.rows.hold(row)
-        try:
-            read = functools.partial(served.pool.states.read, row)
-            states = await asyncio.get_running_loop().run_in_executor(self.batcher.thread, read)
-        finally:
-            served.pool.rows.drop(row)
+        async with self._aside:
+            number = self.sessions.directory.find(session_id)
+            table, served = self.sessions, self.models[int(self.sessions.model[number])]
+            row, position = table.row[[number]].copy(), int(table.position[number])
+            served.pool.rows.hold(row)
+            try:
+                read = functools.partial(served.pool.states.read, row)
+                states = await asyncio.get_running_loop().run_in_executor(self.batcher.thread, read)
+            finally:
+                served.pool.rows.drop(row)
         states = {name: array[0] for name, array in states.items()}
         return Snapshot(served.name, served.version, served.loaded.digest, position, states)
 
@@ -253,9 +255,9 @@ class Host:
 
     async def stop(self) -> None:
         """Ends at once."""
-        if self._scan:
-            self._scan.cancel()
-            await asyncio.gather(self._scan, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.batcher.stop()
         self.models.shutdown()
 
@@ -273,8 +275,7 @@ class Host:
 
     async def _written(self, served: Served, states: Mapping[str, Array]) -> int:
         """Returns a fresh row that holds the states `[*state.shape]`, for a session to start from."""
-        if not served.pool.rows.free:
-            raise error(Reason.OVERLOADED, "no row is free", retry_after_seconds=1.0)
+        await self._aside.acquire()
         row = served.pool.rows.take(1)
         write = functools.partial(served.pool.states.write, row, {name: array[None] for name, array in states.items()})
         writing = asyncio.get_running_loop().run_in_executor(self.batcher.thread, write)
@@ -284,9 +285,14 @@ class Host:
                 raise error(Reason.OVERLOADED, "the model left memory meanwhile", retry_after_seconds=1.0)
         except BaseException:
             # Who gives up waiting does not stop the writing: until it is done, nobody else may have the row.
-            writing.add_done_callback(lambda _: served.pool.rows.drop(row))
+            writing.add_done_callback(functools.partial(self._written_in_vain, served, row))
             raise
+        self._aside.release()
         return int(row[0])
+
+    def _written_in_vain(self, served: Served, row: Indices, _: asyncio.Future[None]) -> None:
+        served.pool.rows.drop(row)
+        self._aside.release()
 
     def _give_back(self, served: Served, row: int) -> None:
         if row != INITIAL_ROW:
@@ -309,7 +315,7 @@ class Host:
         return opened
 
     async def _look_after(self) -> None:
-        """Once a second: ends idle sessions, finds new versions, and tells when a run hangs."""
+        """Once a second: ends idle sessions, and tells when a run hangs."""
         while True:
             await asyncio.sleep(SCAN_SECONDS)
             expired = self.sessions.expire(self._clock())
@@ -318,10 +324,17 @@ class Host:
             if self.batcher.hangs(HANG_SECONDS):
                 log.error("a run of the engine hangs", seconds=HANG_SECONDS)
                 self.failed.set()
+
+    async def _follow(self) -> None:
+        """Once a second, but for the time that a load takes: finds new versions."""
+        while True:
+            await asyncio.sleep(SCAN_SECONDS)
             try:
                 await self.models.refresh()
             except OSError as problem:
                 log.warning("the repository cannot be read", why=str(problem))
+            except Exception:
+                log.exception("the repository cannot be followed")  # the next look may find it mended
 
     def _snapshot(self, raw: bytes) -> Snapshot:
         try:
@@ -369,6 +382,9 @@ def _restored(snapshot: Snapshot, served: Served, constants: Mapping[str, Array]
     wanted = {state.input: (state.shape, state.dtype) for state in served.spec.states}
     if {name: (array.shape, array.dtype.name) for name, array in snapshot.states.items()} != wanted:
         raise error(Reason.BAD_FIELD, "snapshot: its states are not those of the model", field="snapshot")
+    for state in served.spec.states:
+        if state.finite and not np.isfinite(snapshot.states[state.input]).all():
+            raise error(Reason.BAD_FIELD, f"snapshot: its state {state.input!r} is not finite", field="snapshot")
     return snapshot.states
 
 

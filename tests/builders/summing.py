@@ -131,13 +131,21 @@ def repository(root: Path) -> Repository:
 
 @contextlib.asynccontextmanager
 async def summing(
-    *, inline: bool = False, limits: Limits | None = None, clock: Callable[[], float] | None = None
+    *,
+    inline: bool = False,
+    limits: Limits | None = None,
+    clock: Callable[[], float] | None = None,
+    make: Callable[[ModelSpec], SummingEngine] = SummingEngine,
+    alone: bool = False,
 ) -> AsyncIterator[Summing]:
-    """Starts a host whose engine sums. Not `inline`: every batch runs in the engine's thread, so it can be held."""
+    """Starts a host whose engine sums. Not `inline`: every batch runs in the engine's thread, so it can be held.
+
+    With `alone` nothing looks after it once a second, so that all happens when the test says so.
+    """
     engines: dict[str, SummingEngine] = {}
 
     def load(name: str, version: int, file: Path, largest: int, provider: str, threads: int) -> Loaded:
-        engine = engines.setdefault(name, SummingEngine(SPECS[name]))
+        engine = engines.setdefault(name, make(SPECS[name]))
         seconds = {1 << power: 0.0 if inline else 1.0 for power in range(13)}
         return Loaded(name, version, SPECS[name], engine, provider, f"digest of {name}", seconds, len(file.read_bytes()))
 
@@ -145,7 +153,7 @@ async def summing(
         metrics = ServerMetrics(CollectorRegistry())
         chosen = {"clock": clock} if clock else {}
         host = Host(repository(Path(folder)), limits or Limits(), "CPUExecutionProvider", metrics, loader=load, **chosen)
-        await host.start()
+        await (host.models.refresh() if alone else host.start())
         made = Summing(host, engines)
         try:
             yield made

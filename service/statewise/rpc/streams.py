@@ -14,14 +14,18 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 import structlog
+from grpc_status import rpc_status
 
 from statewise.conversation import Answer, Frame, Indices, Step
 from statewise.errors import Reason, StatewiseError, error
 from statewise.rpc import codec
+from statewise.rpc.status import to_status
 from statewise.v1 import sequence_pb2
 
 ROWS = 4096
 MESSAGES = 256
+ROWS_REFUSED = 4 * ROWS
+"""The most rows of one frame that are refused one by one; a frame of more ends its stream, as a message of too many bytes does."""
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext
@@ -64,12 +68,15 @@ class Stream(ABC, Generic[Request, Response]):
         self._rows = 0  # of requests read whose responses are not sent
         self._unanswered = 0  # of these, rows that wait for their answer
         self._ended = False
+        self._broken: StatewiseError | None = None
 
     async def serve(self, context: Context[Request, Response]) -> None:
         """Reads and writes until the client and its steps are done."""
         reader = asyncio.create_task(self._read(context))
         try:
             await self._write(context)
+            if self._broken:
+                await context.abort_with_status(rpc_status.to_status(to_status(self._broken)))
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -86,7 +93,7 @@ class Stream(ABC, Generic[Request, Response]):
 
     @abstractmethod
     def rows(self, request: Request) -> int:
-        """Returns how many steps a message asks for."""
+        """Returns how many steps a message asks for; raises `StatewiseError` if the stream is to end for it."""
 
     def send(self, response: Response, rows: int) -> None:
         """Queues a response that answers `rows` steps."""
@@ -104,6 +111,8 @@ class Stream(ABC, Generic[Request, Response]):
                 self._rows += rows
                 self._unanswered += rows
                 self.ask(request)
+        except StatewiseError as problem:
+            self._broken = problem
         finally:
             self.end()
 
@@ -156,7 +165,10 @@ class FrameStream(Stream[sequence_pb2.StepFrameRequest, sequence_pb2.StepFrameRe
 
     def rows(self, request: sequence_pb2.StepFrameRequest) -> int:
         """Returns the number of the frame's sessions; a frame that cannot be read counts as one."""
-        return len(request.handles) // 8 or 1
+        rows = len(request.handles) // 8 or 1
+        if rows > ROWS_REFUSED:
+            raise error(Reason.BAD_FIELD, f"handles: {rows} sessions in one frame", field="handles")
+        return rows
 
     def ask(self, request: sequence_pb2.StepFrameRequest) -> None:
         """Asks for the rows of a frame."""
