@@ -14,7 +14,7 @@ from statewise_models.data.policy import InvalidData
 from statewise_models.data.table import read_table
 from statewise_models.export import plain_model
 from statewise_models.training import TrainingSettings, train_forecast
-from statewise_models.training.forecast import _piece, configure, cut_table
+from statewise_models.training.forecast import configure, cut_table, piece_of
 
 SETTINGS = TrainingSettings(cell="elman", hidden=8, epochs=60, window=32, lanes=8, learning_rate=0.05, accelerator="cpu")
 
@@ -41,7 +41,7 @@ def test_a_timestep_has_the_next_ones_known_values_and_its_own_others(drawn):
     """Column by column: the last row is seen only as what was known of it."""
     table = read_table(drawn, targets=["sales"], inputs=["sales"], known=["promo"])
     series = table.series[0]
-    piece = _piece(configure(table, cut_table(table, SETTINGS), SETTINGS), {}, series)
+    piece = piece_of(configure(table, cut_table(table, SETTINGS), SETTINGS), {}, series)
     assert len(piece) == len(series) - 1
     np.testing.assert_array_equal(piece.inputs["x"][:, 0], series.y[:-1, 0])
     np.testing.assert_array_equal(piece.inputs["x"][:, 1], series.x[1:, 1])
@@ -56,7 +56,7 @@ def test_a_missing_known_value_is_masked_where_it_is_sent(tmp_path):
 
     table = read_table(tmp_path / "gappy.csv", targets=["sales"], known=["promo"], policy=Policy(missing={"promo": "mask"}))
     settings = dataclasses.replace(SETTINGS, missing={"promo": "mask"})
-    piece = _piece(configure(table, cut_table(table, settings), settings), {}, table.series[0])
+    piece = piece_of(configure(table, cut_table(table, settings), settings), {}, table.series[0])
     assert np.flatnonzero(np.isnan(piece.inputs["x"][:, 1])).tolist() == [39]
 
 
