@@ -37,7 +37,7 @@ gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 bench: setup ## measure speed beside the ceilings (about 15 minutes; BENCH="--rounds 1" for less)
 	$(BIN)/python -m bench $(BENCH)
 
-evaluate: setup ## train on public data, beside baselines: writes docs/evaluation.md (about 10 minutes)
+evaluate: setup ## train on public data, beside baselines: writes docs/evaluation.md (about 15 minutes)
 	$(BIN)/python -m bench.learning $(EVALUATE)
 
 bench-peer: setup var/peer/.installed ## the same, and NVIDIA Triton beside it

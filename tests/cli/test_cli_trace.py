@@ -20,7 +20,7 @@ def trace(command, tiny_repository, tmp_path):
     def run(model, content, *options, repository=tiny_repository):
         data = tmp_path / "data.csv"
         data.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return command("trace", model, "--data", data, "--repository", repository, "--out", tmp_path / "out", *options)
+        return command("trace", model, "--data", data, "--repository", repository, "--output", tmp_path / "out", *options)
 
     return run
 
@@ -124,9 +124,9 @@ def test_an_int8_version_says_why_it_has_no_trace(trace, tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_named(command, tiny_repository, tmp_path):
-    """--out below a file."""
+    """--output below a file."""
     (tmp_path / "file").write_text("ab")
     out = tmp_path / "file" / "out"
-    ended = command("trace", "text", "--data", tmp_path / "file", "--repository", tiny_repository, "--out", out)
+    ended = command("trace", "text", "--data", tmp_path / "file", "--repository", tiny_repository, "--output", out)
     assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert f"--out: cannot make {out}" in ended.err
+    assert f"--output: cannot make {out}" in ended.err

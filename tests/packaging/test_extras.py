@@ -114,7 +114,7 @@ def test_evaluate_alone_is_enough_to_look_into_a_model(tmp_path):
     fill(tmp_path)
     text = tmp_path / "some.txt"
     text.write_text("abc cab")
-    words = ("trace", "text", "--data", str(text), "--repository", str(tmp_path), "--out", str(tmp_path / "made"))
+    words = ("trace", "text", "--data", str(text), "--repository", str(tmp_path), "--output", str(tmp_path / "made"))
     done = run(statewise(("evaluate",), *words))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "made" / "trace.png").is_file()

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 TOLD = (1, 2, 5, 10, 20, 50, 100, 200)
 QUICK_DELAYS, QUICK_SEEDS, SEEDS = (2, 5, 10, 20, 50), 1, 3
 
-Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL[@VERSION]]...", help="Models of the repository to look into.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="MODEL[@VERSION]", help="Versions; without @, the one that new sessions get.", show_default=False),
+]
 Data = Annotated[Path | None, typer.Option(help="A file as the models were trained on: CSV, Parquet or text.")]
 Series = Annotated[str | None, typer.Option(help="The column that tells series, or sequences, apart.")]
 Label = Annotated[str | None, typer.Option(help="The column with the label, for models that classify.")]

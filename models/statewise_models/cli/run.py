@@ -150,8 +150,10 @@ def finish(
     origin = Origin(str(data), shlex.join(["statewise", *sys.argv[1:]]), start.name if start else "")
 
     def page(exported: Exported) -> str:
-        rounded = [Section("int8", INT8_NOTE, sheets=(int8_sheet(exported.int8, trained.metrics),))] if exported.int8 else []
-        return report(place.model, trained, scores, origin, exported, [*rounded, *section(trained)])
+        rounded = (
+            [Section("What int8 costs", INT8_NOTE, sheets=(int8_sheet(exported.int8, trained.metrics),))] if exported.int8 else []
+        )
+        return report(place.model, trained, scores, origin, exported, more=section(trained), first=rounded)
 
     exported = export(
         trained.network,

@@ -1,6 +1,7 @@
 """The part of a version's report that tells how far back its gradient reaches, on data that it did not learn from.
 
-It must not hold up an export: it looks at some windows of the last timesteps of some series, fewer the larger the network.
+It must not hold up an export: it looks at some windows of the last timesteps of some series; fewer, and less far back, the larger
+the network is.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from statewise_models.memory.windows import Data, norms_in
 from statewise_models.report.page import Section
 from statewise_models.training import Trained
 
-BACK = 100
-SERIES, TIMESTEPS = 8, 512
+LEAST_BACK, BACK = 20, 100
+SERIES, SPAN = 8, 4  # a series' last timesteps: so many times as many as it looks back
 FEWEST_WINDOWS, MOST_WINDOWS = 4, 32
-WORK = 2e10  # floating-point operations, in float64: about two seconds of a core
+WORK = 5e9  # floating-point operations: some seconds of a core, since few are done at a time
 WORK_A_WEIGHT = 6  # a product and a sum forwards, twice that backwards
 WIDTH = 5.6  # inches, as the report's other pictures
 
@@ -33,9 +34,11 @@ T = TypeVar("T")
 
 def section(trained: Trained) -> tuple[Section, ...]:
     """Returns the section, or none where the data held back are too short to look back on."""
-    data = _bounded(trained.held_back)
-    back = _back(data)
-    windows = int(np.clip(WORK / (WORK_A_WEIGHT * trained.parameters * back), FEWEST_WINDOWS, MOST_WINDOWS))
+    timesteps = WORK / (WORK_A_WEIGHT * trained.parameters)  # of all windows together
+    back = int(np.clip(timesteps / FEWEST_WINDOWS, LEAST_BACK, BACK))
+    data = _bounded(trained.held_back, SPAN * back)
+    back = _fitting(back, data)
+    windows = int(np.clip(timesteps / back, FEWEST_WINDOWS, MOST_WINDOWS))
     try:
         norms = norms_in(trained.network, data, back, windows)
     except InvalidData:  # no window whose targets are known
@@ -62,23 +65,23 @@ def _cut(trained: Trained) -> str:
     return f"; while it learned, gradients were cut at windows of {trained.settings.window}"
 
 
-def _bounded(data: Data) -> Data:
-    """Returns the last timesteps of some series, spread evenly over all."""
+def _bounded(data: Data, timesteps: int) -> Data:
+    """Returns the last timesteps of some series, which are spread evenly over all."""
     if isinstance(data, Text):
-        return replace(data, tokens=data.tokens[-TIMESTEPS:])
+        return replace(data, tokens=data.tokens[-timesteps:])
     if isinstance(data, Labelled):
         chosen = _some(data.sequences, MOST_WINDOWS)
-        return replace(data, sequences=tuple(replace(one, x=one.x[-TIMESTEPS:], time=one.time[-TIMESTEPS:]) for one in chosen))
-    return replace(data, series=tuple(one.part(slice(-TIMESTEPS, None)) for one in _some(data.series, SERIES)))
+        return replace(data, sequences=tuple(replace(one, x=one.x[-timesteps:], time=one.time[-timesteps:]) for one in chosen))
+    return replace(data, series=tuple(one.part(slice(-timesteps, None)) for one in _some(data.series, SERIES)))
 
 
 def _some(things: tuple[T, ...], most: int) -> tuple[T, ...]:
     return tuple(things[int(place)] for place in np.linspace(0, len(things) - 1, min(most, len(things))))
 
 
-def _back(data: Data) -> int:
+def _fitting(back: int, data: Data) -> int:
     """Returns how far to look: not so far that a series would have few windows; sequences are looked at whole."""
     if isinstance(data, Labelled):
-        return BACK
+        return back
     longest = len(data) if isinstance(data, Text) else max(map(len, data.series))
-    return max(1, min(BACK, longest // 2))
+    return max(1, min(back, longest // 2))

@@ -41,7 +41,13 @@ class Origin:
 
 
 def report(
-    model: str, trained: Trained, scores: Sequence[Sheet], origin: Origin, exported: Exported, more: Sequence[Section] = ()
+    model: str,
+    trained: Trained,
+    scores: Sequence[Sheet],
+    origin: Origin,
+    exported: Exported,
+    more: Sequence[Section] = (),
+    first: Sequence[Section] = (),
 ) -> str:
     """Returns the page about a version.
 
@@ -52,14 +58,17 @@ def report(
         origin: where it came from.
         exported: the file as it will be published.
         more: further sections, shown after those about learning.
+        first: sections that must be read before all others.
     """
     config = trained.network.config
     figures = trained.draw(WIDTH)
     loss = (("loss", figures.pop("loss")),)
     facts = trained.facts
     made = datetime.now(UTC)
-    subtitle = f"{config.task} · {config.cell} · {trained.parameters:,} parameters · {made:%d %B %Y}"
+    kind = f"{config.cell}, int8" if exported.int8 else config.cell
+    subtitle = f"{config.task} · {kind} · {trained.parameters:,} parameters · {made:%d %B %Y}"
     sections = [
+        *first,
         Section("How good it is", _judged(trained), tuple(figures.items()), tuple(scores)),
         Section("How it learned", _learned(trained, origin), loss),
         *more,
@@ -67,7 +76,12 @@ def report(
         Section("Settings", pairs=_settings(trained)),
         *([Section("A text that it made", text=trained.metrics["sample"])] if "sample" in trained.metrics else []),
         Section("How it was made", pairs=_making(trained, origin, made), text=origin.command),
-        Section("Is this the file?", _IDENTITY, pairs=_identity(exported), text=f"SHA-256  {exported.digest}"),
+        Section(
+            "Is this the file?",
+            _SAME + (_HELD_INT8 if exported.int8 else _HELD),
+            pairs=_identity(exported),
+            text=f"SHA-256  {exported.digest}",
+        ),
     ]
     return page(f"{model}@{exported.version}", subtitle, _tiles(trained, exported), sections)
 
@@ -77,19 +91,32 @@ _NOTES = {
     "classify": "* of the training part alone, which is what the model scales by; ranges and missing values are of all rows.",
     "tokens": "",
 }
-_IDENTITY = (
-    "The server gives the same digest for what it serves (GetModel), and sha256sum model.onnx beside this page. Before it was "
-    "published, the file was run in ONNX Runtime and held against the network in torch, over carried states and ragged batches."
+_SAME = "The server gives the same digest for what it serves (GetModel), and sha256sum model.onnx beside this page. "
+_HELD = (
+    "Before it was published, the file was run in ONNX Runtime and held against the network in torch, over carried states and "
+    "ragged batches."
+)
+_HELD_INT8 = (
+    "Before it was published, the float32 graph was run in ONNX Runtime and held against the network in torch, over carried states "
+    "and ragged batches, and this file against the float32 graph."
 )
 
 
 def _tiles(trained: Trained, exported: Exported) -> list[Tile]:
     kept = best(trained.history)
     return [
-        *_HEADLINES[trained.network.config.task](trained.metrics.get(trained.reported, {}), trained.reported),
+        *_HEADLINES[trained.network.config.task](trained.metrics.get(trained.reported, {}), trained.reported + _of(exported)),
         Tile("kept epoch", f"{kept.number}", f"of {len(trained.history)}"),
-        Tile("torch and ONNX Runtime", f"{exported.largest_difference:.0e}", "largest difference, as a share of the scale"),
+        Tile(
+            f"torch and ONNX Runtime{_of(exported)}",
+            f"{exported.largest_difference:.0e}",
+            "largest difference, as a share of the scale",
+        ),
     ]
+
+
+def _of(exported: Exported) -> str:
+    return ", float32" if exported.int8 else ""
 
 
 def _forecast_tiles(figures: dict[str, Any], split: str) -> list[Tile]:
@@ -168,5 +195,8 @@ def _installed(name: str) -> str:
 def _identity(exported: Exported) -> Pairs:
     return (
         ("bytes", f"{exported.bytes:,}"),
-        ("largest difference between torch and ONNX Runtime", f"{exported.largest_difference:.1e} of the output's scale"),
+        (
+            f"largest difference between torch and ONNX Runtime{_of(exported)}",
+            f"{exported.largest_difference:.1e} of the output's scale",
+        ),
     )

@@ -54,7 +54,10 @@ class Trace:
 
 
 def trace(
-    model: Annotated[str, typer.Argument(help="The model, or MODEL@VERSION; without one, what new sessions get.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL[@VERSION]", help="A version; without @, the one that new sessions get.", show_default=False),
+    ],
     data: files.Data,
     timesteps: Annotated[int, typer.Option(min=1, help="At most so many timesteps of the file.")] = 500,
     skip: Annotated[int, typer.Option(min=0, help="Timesteps that the model reads before those that are shown.")] = 0,
@@ -64,7 +67,7 @@ def trace(
     only: Annotated[str | None, typer.Option(help="With --series: which one.", show_default="the first in the file")] = None,
     constant: Annotated[list[str] | None, typer.Option(help=CONSTANT_HELP)] = None,
     repository: Root = Path("var/repository"),
-    out: Annotated[Path | None, typer.Option(help="The folder to write to.", show_default="var/trace/MODEL@VERSION")] = None,
+    output: Annotated[Path | None, typer.Option(help="The folder to write to.", show_default="var/trace/MODEL@VERSION")] = None,
 ) -> None:
     """Show what the cells of a model do while it reads a file: gates and states, timestep by timestep.
 
@@ -87,7 +90,7 @@ def trace(
     if skip >= len(next(iter(chosen.values()))):
         raise BadInput(f"--skip {skip}: there are {len(next(iter(chosen.values()))):,} timesteps to read")
     arrays = _run(runtime, spec, chosen, Given(spec, told(spec, constant or [])).to(name_of_series))
-    folder = out or Path("var/trace") / str(published)
+    folder = output or Path("var/trace") / str(published)
     source = data.name if only is None else f"{data.name}, {series} {only}"
     _write(
         Trace(
@@ -179,7 +182,7 @@ def _write(traced: Trace, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"--out: cannot make {folder}: {error.strerror}") from error
+        raise BadInput(f"--output: cannot make {folder}: {error.strerror}") from error
     with files.written(folder / ARRAYS_FILE) as part, part.open("wb") as sink:
         np.savez_compressed(sink, **traced.arrays)  # type: ignore[arg-type]
     with files.written(folder / PICTURE_FILE) as part:
