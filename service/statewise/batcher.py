@@ -30,7 +30,7 @@ from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
 from statewise.runs import run_apart
 from statewise.scheduler import CUT, Scheduler
-from statewise.sessions import NONE, Failures, Sessions, digests
+from statewise.sessions import NONE, RETRY_SECONDS, Failures, Sessions, digests
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
@@ -73,6 +73,7 @@ class Batcher:
         self._scheduler = Scheduler(capacity, limits.batch)
         self._arrivals: list[Arrival | Column] = []
         self._columns: dict[int, Column] = {}
+        self._bytes = 0  # of their inputs
         self._column_of = np.zeros(capacity, np.int64)
         self._place_of = np.zeros(capacity, np.int64)
         self._joined: dict[int, list[tuple[Column, int]]] = {}
@@ -190,6 +191,10 @@ class Batcher:
         column = self._able(column)
         if not len(column.sessions):
             return
+        if self._bytes + column.bytes > self._limits.pending_bytes:
+            column = self._fitting(column)
+            if not len(column.sessions):
+                return
         names = [tensor.name for tensor in column.model.spec.inputs]
         told = digests(column.inputs, names, column.last_only)
         admission = self._sessions.admit(column.sessions, column.positions, column.timesteps, told, column.arrived)
@@ -200,10 +205,23 @@ class Batcher:
             self._wait(admission.ready, column, column.timesteps)
         for place, step in admission.joined:
             self._joined.setdefault(step, []).append((column, place))
+        if not column.left:
+            column.inputs = {}  # who joined needs none
         for place, ring in admission.replayed:
             self._replay(column, place, ring)
         for place, problem in admission.refused:
             self._turn_away(column, place, problem)
+
+    def _fitting(self, column: Column) -> Column:
+        """Returns the steps of a column whose inputs there is memory for."""
+        places = np.arange(len(column.sessions))
+        room = (self._limits.pending_bytes - self._bytes) * len(places) // column.bytes
+        problem = error(
+            Reason.OVERLOADED, "the inputs of pending steps fill the memory for them", retry_after_seconds=RETRY_SECONDS
+        )
+        for place in places[room:].tolist():
+            self._turn_away(column, place, problem)
+        return column.only(places[:room])
 
     def _take_in(self, column: Column) -> None:
         """Notes where the new steps of a column are to be found."""
@@ -214,6 +232,7 @@ class Batcher:
             steps = steps[places]
         self._number += 1
         self._columns[self._number] = column
+        self._bytes += column.bytes
         self._column_of[steps] = self._number
         self._place_of[steps] = places
         for asker in column.audience.askers:
@@ -445,6 +464,7 @@ class Batcher:
         column.left -= settled
         if not column.left:
             del self._columns[number]
+            self._bytes -= column.bytes
             for asker in column.audience.askers:
                 theirs = self._columns_of.get(asker)
                 if theirs is not None:

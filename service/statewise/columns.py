@@ -153,6 +153,11 @@ class Column:
     left: int = 0
     outputs: dict[str, Array] = field(default_factory=dict)
 
+    @property
+    def bytes(self) -> int:
+        """What its inputs take; they are held until its last step is settled."""
+        return sum(array.nbytes for array in self.inputs.values())
+
     def only(self, places: Indices) -> Column:
         """Returns a column of some of its steps; before any is admitted."""
         return replace(

@@ -134,6 +134,7 @@ def check_batcher(batcher: Batcher, pinned: Pins) -> None:
         column, place = batcher._columns[int(batcher._column_of[step])], int(batcher._place_of[step])
         waiters = int(column.audience.waits(place)) + len(batcher._joined.get(step, ()))
         assert sessions.steps.waiters[step] == waiters
+    assert batcher._bytes == sum(column.bytes for column in batcher._columns.values())
     assert {number for numbers in batcher._columns_of.values() for number in numbers} <= set(batcher._columns)
 
 
@@ -147,6 +148,7 @@ def check_nothing_is_left(batcher: Batcher) -> None:
     assert (len(sessions), len(sessions.steps), sessions.replies._long_bytes) == (0, 0, 0)
     assert [served.pool.rows.used for served in batcher._models.ready.values() if served.pool.rows.used] == []
     assert not batcher._columns
+    assert not batcher._bytes
     assert not batcher._joined
     assert not any(batcher._columns_of.values())
     assert not batcher._scheduler._lines
