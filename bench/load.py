@@ -25,9 +25,14 @@ WARM_UP_SECONDS = 0.7
 
 
 class Count:
-    """What was done since `reset`: steps, and the time that each message took."""
+    """What a loop has done since `reset`: steps, and the time that each message took.
+
+    Attributes:
+        answered: set once there has been an answer: a busy server accepts streams one by one, and hundreds take it seconds.
+    """
 
     def __init__(self) -> None:
+        self.answered = asyncio.Event()
         self.reset()
 
     def reset(self) -> None:
@@ -38,6 +43,7 @@ class Count:
     def add(self, steps: int, began: float) -> None:
         """Counts a message that has been answered."""
         self.steps += steps
+        self.answered.set()
         self.microseconds.append(round((time.perf_counter() - began) * 1e6))
 
 
@@ -45,21 +51,25 @@ Loop = Callable[[Count, Callable[[], bool]], Awaitable[None]]
 
 
 async def measured(loops: list[Loop], seconds: float) -> None:
-    """Runs closed loops: warm up, then on the word for some seconds; prints the report."""
-    count = Count()
+    """Runs closed loops: warm up until each has been answered, then on the word for some seconds; prints the report."""
+    counts = [Count() for _ in loops]
     began, until = 0.0, float("inf")
 
     async def wait_for_the_word() -> None:
         nonlocal began, until
         await asyncio.sleep(WARM_UP_SECONDS)
+        await asyncio.gather(*(count.answered.wait() for count in counts))
         print("ready", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-        count.reset()
+        for count in counts:
+            count.reset()
         began = time.perf_counter()
         until = began + seconds
 
-    await asyncio.gather(wait_for_the_word(), *(loop(count, lambda: time.perf_counter() < until) for loop in loops))
-    print(json.dumps({"steps": count.steps, "microseconds": count.microseconds, "seconds": time.perf_counter() - began}))
+    work = [loop(count, lambda: time.perf_counter() < until) for loop, count in zip(loops, counts, strict=True)]
+    await asyncio.gather(wait_for_the_word(), *work)
+    told = {"steps": sum(count.steps for count in counts), "seconds": time.perf_counter() - began}
+    print(json.dumps(told | {"microseconds": [each for count in counts for each in count.microseconds]}))
 
 
 async def raw(options: argparse.Namespace) -> None:
