@@ -6,6 +6,7 @@ classify           whole sequences, each from the initial state
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +135,9 @@ def _of_series(
 
 def _ends(one: _Sequence, back: int) -> NDArray[np.int64]:
     """Returns the timesteps whose goals are known and that have `back` timesteps before them."""
-    known = ~torch.isnan(one.goals.double()).reshape(len(one.goals), -1).any(dim=1)
-    return np.flatnonzero(known.numpy()[back:]) + back
+    known = ~torch.isnan(one.goals.double()).numpy()
+    some = known.reshape(len(known), math.prod(known.shape[1:])).any(axis=1)  # a part of a series may have no timestep at all
+    return np.flatnonzero(some[back:]) + back
 
 
 @torch.no_grad()
