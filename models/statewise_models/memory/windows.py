@@ -136,7 +136,8 @@ def _of_series(
 def _ends(one: _Sequence, back: int) -> NDArray[np.int64]:
     """Returns the timesteps whose goals are known and that have `back` timesteps before them."""
     known = ~torch.isnan(one.goals.double()).numpy()
-    some = known.reshape(len(known), math.prod(known.shape[1:])).any(axis=1)  # a part of a series may have no timestep at all
+    # A part of a series may have no timestep at all.
+    some: NDArray[np.bool_] = np.any(known.reshape(len(known), math.prod(known.shape[1:])), axis=1)
     return np.flatnonzero(some[back:]) + back
 
 
