@@ -10,7 +10,6 @@ import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,8 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from statewise.cli.trace import Trace
+from statewise.cli.traced import Trace
 
 Floats = NDArray[np.float64]
 

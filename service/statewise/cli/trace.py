@@ -7,50 +7,28 @@ no torch are needed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from statewise.cli import files
 from statewise.cli.given import CONSTANT_HELP, Given, told
 from statewise.cli.problems import BadInput
 from statewise.cli.repository import Root
 from statewise.cli.rows import Columns, Row, rows_of
+from statewise.cli.traced import Array, Trace
 from statewise.repository import TRACE_FILE, Published, Repository, RepositoryError
 from statewise.spec import METADATA_KEY, ModelSpec
 
 if TYPE_CHECKING:
     import onnxruntime
 
-Array = NDArray[np.generic]
 ARRAYS_FILE, PICTURE_FILE = "trace.npz", "trace.png"
 ROW = "row"
 SERIES_NAMED = 8  # of those in a file, in an error
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trace:
-    """What a model's cells did while it read a file.
-
-    Attributes:
-        title: the model and its version.
-        source: what was read.
-        spec: of the model.
-        skipped: timesteps that ran before the first one here.
-        arrays: `[timesteps, …]` each: the inputs, the raw output, and for each layer its gates and states, such as `f_0` and
-            `hidden_0`; of a table also `row`, the lines of the file.
-    """
-
-    title: str
-    source: str
-    spec: ModelSpec
-    skipped: int
-    arrays: dict[str, Array]
 
 
 def trace(
