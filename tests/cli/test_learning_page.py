@@ -17,7 +17,7 @@ def test_the_sections_options_are_the_commands():
     (command,) = (each for name, each in typer.main.get_command(app).commands.items() if name == "trace")
     real = {word for each in command.params for word in each.opts if word.startswith("--")}
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", SECTION))
-    assert told - {"--feedback", "--hidden", "--epochs"} == real - {"--repository", "--out"}
+    assert told - {"--feedback", "--hidden", "--epochs"} == real - {"--repository", "--output"}
     for line in re.findall(r"^statewise trace (.*)$", SECTION, re.MULTILINE):
         command.make_context("trace", line.split())
 
