@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from builders.served import KINDS, LAYERS, TASKS, config
-from statewise.repository import TRACE_FILE, Repository
+from statewise.repository import TRACE_FILE
 from statewise.spec import METADATA_KEY, ModelSpec
 from statewise_models import reference
 from statewise_models.export import ParityError, export, plain_model, trace_model
