@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test gpu-check bench bench-peer evaluate demo serve clean
+.PHONY: help setup proto check test fuzz soak gpu-check bench bench-peer evaluate demo serve clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -29,6 +29,12 @@ check: setup ## format, lint, types, floors, protos, Dockerfile
 test: setup ## run the tests
 	@scripts/install-system-tools
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+fuzz: setup ## draw a hundred times as many examples, others each time (FUZZ="tests/sessions -k table" for some)
+	$(BIN)/pytest -q --hypothesis-profile=fuzz -o timeout=0 $(or $(FUZZ),tests/sessions)
+
+soak: setup ## overload a server for two minutes and print what it serves and takes (SOAK="--seconds 60" for longer)
+	@$(BIN)/python -m bench.soak $(SOAK)
 
 gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'

@@ -71,11 +71,12 @@ class Load:
     """A load generator: a process of its own that warms up, says so, waits for the word, and reports."""
 
     words: Sequence[str]
+    module: str = "bench.load"
     process: subprocess.Popen[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.load", *self.words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", self.module, *self.words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def until_ready(self) -> None:

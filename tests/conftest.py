@@ -7,8 +7,15 @@ import shutil
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 from builders.tools import tool
+
+# `make test` draws the same examples every time; `make fuzz` draws others each time, and a hundred times as many. A slow machine
+# is no error.
+settings.register_profile("test", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile("fuzz", deadline=None, max_examples=10_000, print_blob=True)
+settings.load_profile("test")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bench.learning.ledger import Quiet, Result, Unit
-from statewise_models.config import CELLS
+from bench.learning.ledger import CELLS, Quiet, Result, Unit
 from statewise_models.data.table import read_table
 from statewise_models.training import TrainingSettings, train_forecast
 

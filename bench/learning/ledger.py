@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+CELLS = ("elman", "lstm", "gru")
+"""The cells that are compared."""
 Result = dict[str, Any]
 
 

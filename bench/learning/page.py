@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 
 from bench.learning import demand, text, vowels
-from bench.learning.ledger import Result, workers
+from bench.learning.ledger import CELLS, Result, workers
 from bench.learning.pictures import bars
 from bench.learning.pictures import vowels as draw_vowels
 from bench.report import machine
-from statewise_models.config import CELLS
 
 Results = Mapping[str, Result]
 METHODS = {"persistence": "persistence", "naive_48": "daily naive", "naive_336": "weekly naive"}
@@ -58,7 +57,7 @@ Nine speakers say /ae/; an utterance is 7 to 29 timesteps of 12 cepstrum coeffic
 ([data](../examples/data/README.md)). The split is the official one: 270 utterances to learn from, 370 to report on. Settings are
 chosen for each cell by the accuracy on a half of the 270 that was held back (seeds {choosing}, {candidates} candidates). Then
 {seeds} seeds learn from all 270 with them, {epochs} epochs to the end, and the 370 are read. The loss counts the last timestep
-alone, where the answer is read; `statewise train classify` counts every timestep, so that a label can be read early.
+alone, where the answer is read (`statewise train classify --learn last`; by default a label can be read early).
 
 ![Accuracy of every seed by cell, and a confusion matrix](images/evaluation-vowels.png)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 from bench.learning.baselines import bits_per_character
-from bench.learning.ledger import Quiet, Result, Unit
-from statewise_models.config import CELLS
+from bench.learning.ledger import CELLS, Quiet, Result, Unit
 from statewise_models.data.split import Cuts, cut
 from statewise_models.data.text import read_text
 from statewise_models.training import TrainingSettings, train_tokens

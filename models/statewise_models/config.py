@@ -11,6 +11,7 @@ from statewise.spec import Calendar, Missing, Task, Vocabulary
 
 Cell = Literal["elman", "lstm", "peephole", "gru"]
 Activation = Literal["tanh", "relu"]
+Scale = Literal["global", "series"]
 
 CELLS: tuple[str, ...] = get_args(Cell)
 GATES = {"elman": 1, "lstm": 4, "peephole": 4, "gru": 3}
@@ -53,12 +54,14 @@ class Feature:
         name: the column.
         mean, scale: of the training split, in the column's own unit; `scale` is positive.
         missing: `mask` reads NaN as the mean and adds a 0/1 column (1 = missing); `refuse` takes no NaN.
+        ahead: 1 where timestep t brings the value of t + 1, which is known before it comes; 0 where it brings its own.
     """
 
     name: str
     mean: float = 0.0
     scale: float = 1.0
     missing: Missing = "refuse"
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,20 @@ class Target:
     mean: float = 0.0
     scale: float = 1.0
     difference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesScale:
+    """How large one series is: `(value − mean) / scale` for each target, in the columns' own units; what its sessions are given.
+
+    Attributes:
+        name: the series.
+        mean, scale: of each target in the series' training part; `scale` is positive.
+    """
+
+    name: str
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +113,9 @@ class NetworkConfig:
         targets: forecast only.
         labels: classify only.
         vocabulary, embedding_size: tokens only (input `token`).
+        scale: forecast only. `series`: target columns are first scaled by what the session is given for its series, and the means
+            and scales of features and targets are of columns so scaled.
+        series: with `scale="series"`, the series that it was trained on.
     """
 
     task: Task
@@ -112,11 +132,14 @@ class NetworkConfig:
     labels: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
     embedding_size: int = 32
+    scale: Scale = "global"
+    series: tuple[SeriesScale, ...] = ()
 
     def __post_init__(self) -> None:
         _one_of("task", self.task, get_args(Task))
         _one_of("cell", self.cell, CELLS)
         _one_of("activation", self.activation, get_args(Activation))
+        _one_of("scale", self.scale, get_args(Scale))
         for field in ("hidden_size", "layers", "harmonics", "embedding_size"):
             if getattr(self, field) < 1:
                 raise InvalidConfig(f"{field} must be at least 1, not {getattr(self, field)}")
@@ -148,6 +171,8 @@ class NetworkConfig:
             raise InvalidConfig("task classify needs at least two labels")
         if self.task == "forecast" and not self.targets:
             raise InvalidConfig("task forecast needs at least one target column")
+        if self.scale == "series" and self.task != "forecast":
+            raise InvalidConfig(f"scale series is of targets, and task {self.task} has none")
         inputs = {feature.name: feature for feature in self.features}
         for target in self.targets:
             if target.difference and target.name not in inputs:
@@ -203,6 +228,12 @@ class NetworkConfig:
         places = {feature.name: place for place, feature in enumerate(self.features)}
         return tuple(places[target.name] if target.difference else None for target in self.targets)
 
+    @property
+    def target_places(self) -> tuple[int | None, ...]:
+        """For each input column, the place of the target that it is, or `None`."""
+        places = {target.name: place for place, target in enumerate(self.targets)}
+        return tuple(places.get(feature.name) for feature in self.features)
+
     def to_json(self) -> str:
         """Returns the configuration as JSON."""
         return json.dumps(dataclasses.asdict(self))
@@ -214,6 +245,8 @@ class NetworkConfig:
         raw["features"] = tuple(Feature(**entry) for entry in raw["features"])
         raw["targets"] = tuple(Target(**entry) for entry in raw["targets"])
         raw["labels"] = tuple(raw["labels"])
+        series = raw.get("series", ())
+        raw["series"] = tuple(SeriesScale(each["name"], tuple(each["mean"]), tuple(each["scale"])) for each in series)
         raw["feedback"] = tuple(Route(*route) for route in raw.get("feedback", ()))
         if raw["calendar"]:
             raw["calendar"] = Calendar(**{**raw["calendar"], "periods": tuple(raw["calendar"]["periods"])})

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from statewise.spec import SERIES_MEAN, SERIES_SCALE
 from statewise_models.cells import FeedbackElman, PeepholeLSTM
 from statewise_models.config import NetworkConfig
 
@@ -24,7 +25,9 @@ class Network(nn.Module):
     """A recurrent network of `config`'s making.
 
     `inputs` are `x` float32 `[timesteps, batch, features]` and, with a calendar, `time` int64 `[timesteps, batch]`; for tokens,
-    `token` int64 `[timesteps, batch]`. `states` are one tensor `[batch, size]` for each of `config.state_sizes`.
+    `token` int64 `[timesteps, batch]`. With `scale="series"` also `series_mean` and `series_scale`, float32 `[timesteps or 1,
+    batch, targets]`, which the exported graph takes as states. `states` are one tensor `[batch, size]` for each of
+    `config.state_sizes`.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -62,7 +65,7 @@ class Network(nn.Module):
         """Returns what the first layer sees, `[timesteps, batch, front_size]`: scaled columns, masks, calendar; or embeddings."""
         if self.config.vocabulary:
             return cast(Tensor, self.embedding(inputs["token"]))
-        x = inputs["x"]
+        x = self._in_series_units(inputs) if self.config.scale == "series" else inputs["x"]
         mean = x.new_tensor([feature.mean for feature in self.config.features])
         scale = x.new_tensor([feature.scale for feature in self.config.features])
         absent = torch.isnan(x)
@@ -81,12 +84,24 @@ class Network(nn.Module):
             return values
         mean = values.new_tensor([target.mean for target in self.config.targets])
         scale = values.new_tensor([target.scale for target in self.config.targets])
-        return values * scale + mean + self.base(inputs)
+        shifted = values * scale + mean
+        if self.config.scale == "series":
+            differenced = torch.tensor([target.difference for target in self.config.targets], device=values.device)
+            level = inputs[SERIES_MEAN].masked_fill(differenced, 0.0)
+            shifted = shifted * inputs[SERIES_SCALE] + level
+        return shifted + self.base(inputs)
 
     def base(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Returns the present values of the differenced targets, `[timesteps, batch, targets]`; zeros for the others."""
         x = inputs["x"]
         columns = [torch.zeros_like(x[..., 0]) if place is None else x[..., place] for place in self.config.base_places]
+        return torch.stack(columns, dim=-1)
+
+    def _in_series_units(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Returns `x` with its target columns scaled by the series' own mean and scale."""
+        x, mean, scale = inputs["x"], inputs[SERIES_MEAN], inputs[SERIES_SCALE]
+        places = enumerate(self.config.target_places)
+        columns = [x[..., at] if place is None else (x[..., at] - mean[..., place]) / scale[..., place] for at, place in places]
         return torch.stack(columns, dim=-1)
 
     def _calendar(self, time: Tensor, dtype: torch.dtype) -> Tensor:

@@ -30,7 +30,7 @@ from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
 from statewise.runs import run_apart
 from statewise.scheduler import CUT, Scheduler
-from statewise.sessions import NONE, Failures, Sessions, digests
+from statewise.sessions import NONE, RETRY_SECONDS, Failures, Sessions, digests
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
@@ -73,6 +73,7 @@ class Batcher:
         self._scheduler = Scheduler(capacity, limits.batch)
         self._arrivals: list[Arrival | Column] = []
         self._columns: dict[int, Column] = {}
+        self._bytes = 0  # of their inputs
         self._column_of = np.zeros(capacity, np.int64)
         self._place_of = np.zeros(capacity, np.int64)
         self._joined: dict[int, list[tuple[Column, int]]] = {}
@@ -126,20 +127,21 @@ class Batcher:
 
     def forget(self, asker: Asker) -> None:
         """Answers `asker` no more; its steps that nobody else waits for and that have not begun are dropped."""
-        self._arrivals = [a for a in self._arrivals if (a.asker if isinstance(a, Arrival) else a.client) is not asker]
+        self._arrivals = [a for a in self._arrivals if (a.asker if isinstance(a, Arrival) else a.audience.askers[0]) is not asker]
+        left: list[int] = []
         for number in self._columns_of.pop(asker, set()):
-            column = self._columns.get(number)
-            if column:
-                places = column.audience.forget(asker)
-                steps = column.steps if places is None else column.steps[places]
-                for step in steps[steps != NONE].tolist():
-                    self._leave(step)
-        for step, seats in list(self._joined.items()):
+            column = self._columns[number]
+            places = column.audience.forget(asker)
+            steps = column.steps if places is None else column.steps[places]
+            left += steps[steps != NONE].tolist()
+        for step, seats in self._joined.items():
             for column, place in [seat for seat in seats if asker in seat[0].audience.askers]:
                 column.audience.forget(asker)
                 if not column.audience.waits(place):
                     seats.remove((column, place))
-                    self._leave(step)
+                    left.append(step)
+        for step in left:  # only now, since one that goes may take along others of the same asker
+            self._leave(step)
         self._pump_soon()
 
     def stop(self) -> None:
@@ -189,6 +191,10 @@ class Batcher:
         column = self._able(column)
         if not len(column.sessions):
             return
+        if self._bytes + column.bytes > self._limits.pending_bytes:
+            column = self._fitting(column)
+            if not len(column.sessions):
+                return
         names = [tensor.name for tensor in column.model.spec.inputs]
         told = digests(column.inputs, names, column.last_only)
         admission = self._sessions.admit(column.sessions, column.positions, column.timesteps, told, column.arrived)
@@ -196,13 +202,26 @@ class Batcher:
         column.left = len(admission.steps) - len(admission.joined) - len(admission.replayed) - len(admission.refused)
         if column.left:
             self._take_in(column)
-            self._scheduler.add(admission.ready, column.model.number, column.timesteps, column.client)
+            self._wait(admission.ready, column, column.timesteps)
         for place, step in admission.joined:
             self._joined.setdefault(step, []).append((column, place))
+        if not column.left:
+            column.inputs = {}  # who joined needs none
         for place, ring in admission.replayed:
             self._replay(column, place, ring)
         for place, problem in admission.refused:
             self._turn_away(column, place, problem)
+
+    def _fitting(self, column: Column) -> Column:
+        """Returns the steps of a column whose inputs there is memory for."""
+        places = np.arange(len(column.sessions))
+        room = (self._limits.pending_bytes - self._bytes) * len(places) // column.bytes
+        problem = error(
+            Reason.OVERLOADED, "the inputs of pending steps fill the memory for them", retry_after_seconds=RETRY_SECONDS
+        )
+        for place in places[room:].tolist():
+            self._turn_away(column, place, problem)
+        return column.only(places[:room])
 
     def _take_in(self, column: Column) -> None:
         """Notes where the new steps of a column are to be found."""
@@ -213,6 +232,7 @@ class Batcher:
             steps = steps[places]
         self._number += 1
         self._columns[self._number] = column
+        self._bytes += column.bytes
         self._column_of[steps] = self._number
         self._place_of[steps] = places
         for asker in column.audience.askers:
@@ -372,7 +392,7 @@ class Batcher:
             column.keep(part.places, part.offset, outputs)
         if part.offset + part.length < column.timesteps:
             going = self._sessions.park(steps, targets, part.length)
-            self._scheduler.add(going, run.model.number, column.timesteps - part.offset - part.length, column.client)
+            self._wait(going, column, column.timesteps - part.offset - part.length)
             for step in np.setdiff1d(steps, going).tolist():
                 self._refuse(self._sessions.fail(step, error(Reason.CLOSED, "the session was closed")))
             return
@@ -404,7 +424,12 @@ class Batcher:
     def _answer_joined(self, steps: Indices, answer: Answer) -> None:
         for row, step in enumerate(steps.tolist()):
             for column, place in self._joined.pop(step, ()):
-                column.audience.answer_one(place, answer, row)
+                position = int(answer.positions[row])
+                if column.positions[place] == position - column.timesteps:
+                    column.audience.answer_one(place, answer, row)
+                else:  # it joined a step that told no position, and that moved up when one before it failed
+                    problem = error(Reason.BEHIND_FAILED, "a step before this one failed", expected=position)
+                    column.audience.refuse(place, position, problem)
 
     def _refuse(self, failures: Failures) -> None:
         """Answers steps that failed, and lines up those that are ready in their place."""
@@ -422,14 +447,24 @@ class Batcher:
 
     def _line_up(self, ready: Indices) -> None:
         for part in self._parts(ready) if len(ready) else ():
-            left = part.column.timesteps - part.offset
-            self._scheduler.add(part.seated(ready), part.column.model.number, left, part.column.client)
+            self._wait(part.seated(ready), part.column, part.column.timesteps - part.offset)
+
+    def _wait(self, steps: Indices, column: Column, left: int) -> None:
+        """Puts ready steps of a column in line, with `left` timesteps to run."""
+        model = column.model.number
+        if len(self._scheduler) + len(steps) <= self._limits.batch:  # all that wait run next, whosever turn it is
+            askers = column.audience.askers
+            self._scheduler.add(steps, model, left, askers[0] if len(askers) == 1 else None)
+            return
+        for client, theirs in column.audience.by_client(self._place_of[steps], steps):
+            self._scheduler.add(theirs, model, left, client)
 
     def _let_go(self, number: int, column: Column, settled: int) -> None:
         """Counts steps of a column that are settled, and forgets it with the last."""
         column.left -= settled
         if not column.left:
             del self._columns[number]
+            self._bytes -= column.bytes
             for asker in column.audience.askers:
                 theirs = self._columns_of.get(asker)
                 if theirs is not None:
@@ -438,8 +473,9 @@ class Batcher:
     def _leave(self, step: int) -> None:
         """One of those that waited for a step has gone; the last one takes the step along, unless it has begun."""
         steps = self._sessions.steps
-        if step == NONE:
-            return
+        column = self._columns.get(int(self._column_of[step]))
+        if column is None or column.steps[self._place_of[step]] != step:
+            return  # it failed with one before it
         steps.waiters[step] -= 1
         if not steps.waiters[step] and not steps.running[step] and not steps.done[step]:
             self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from statewise.engine import Batch, Engine, EngineError, OnnxEngine, Provider, StatePool
 from statewise.sessions import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS
-from statewise.spec import METADATA_KEY, ModelSpec, SpecError, TensorSpec
+from statewise.spec import METADATA_KEY, ModelSpec, SpecError, StateSpec, TensorSpec
 
 OLDEST_OPSET = 13
 NEWEST_OPSET = 20
@@ -64,6 +65,7 @@ def load(name: str, version: int, file: Path, largest: int, provider: Provider, 
         raw = file.read_bytes()
         model = onnx.load_from_string(raw)
         spec = read_spec(model)
+        _check_series(spec)
         engine = OnnxEngine(model, spec, provider, threads)
         _check_parity(engine, spec, provider)
         seconds = _warm_up(engine, spec, provider, largest)
@@ -103,7 +105,8 @@ def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
         raise LoadError(f"its parity vectors are of batches of {sorted(batches)}; all must be of one")
     (batch,) = batches
     pool = StatePool(spec.states, RESERVED_ROWS + 2 * batch, provider)
-    source = np.full(batch, INITIAL_ROW, np.int64)
+    source = RESERVED_ROWS + batch + np.arange(batch, dtype=np.int64)
+    pool.write(source, {state.input: _first(state, spec.parity.constants, batch) for state in spec.states})
     for number, (inputs, expected) in enumerate(zip(columns, spec.parity.expected, strict=True)):
         timesteps = len(next(iter(inputs.values())))
         # Two sets of rows take turns, since a run never reads the rows that it writes.
@@ -116,11 +119,30 @@ def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
         source = target
 
 
+def _first(state: StateSpec, given: Mapping[str, Any], batch: int) -> NDArray[np.generic]:
+    """Returns the state `[batch, *shape]` that the parity vectors' sessions start from."""
+    if state.input not in given:
+        return np.full((batch, *state.shape), state.initial, state.dtype)
+    array = _array(given[state.input], state.dtype)
+    if array.shape != (batch, *state.shape):
+        raise LoadError(f"its parity vectors give {state.input!r} as {list(array.shape)}, not {[batch, *state.shape]}")
+    return array
+
+
+def _check_series(spec: ModelSpec) -> None:
+    """Holds what the sessions of known series are to be given against the states that take it."""
+    states = {state.input: state for state in spec.states}
+    for series, given in spec.series.items():
+        for name, values in given.items():
+            if _array(values, states[name].dtype).shape != states[name].shape:
+                raise LoadError(f"what it keeps for series {series!r} is not of the shape of {name!r}")
+
+
 def _array(values: Any, dtype: str) -> NDArray[np.generic]:
     try:
         return np.asarray(values, dtype)
     except (TypeError, ValueError, OverflowError) as error:
-        raise LoadError(f"its parity vectors cannot be read as {dtype}: {error}") from error
+        raise LoadError(f"its parity vectors or constants cannot be read as {dtype}: {error}") from error
 
 
 def _difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float:

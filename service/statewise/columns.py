@@ -6,7 +6,7 @@ run takes its batch out of one column or several, and what it returns is put bac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
@@ -59,6 +59,10 @@ class Frames:
         """Whether anybody is there to be answered."""
         return self._asker is not None
 
+    def by_client(self, _: Indices, steps: Indices) -> Iterable[tuple[object, Indices]]:
+        """Returns steps by whose turn they count: all are the stream's."""
+        return ((self.askers[0], steps),)
+
     def forget(self, _: Asker) -> Indices | None:
         """Answers no more; returns the places that nobody of this column waits for any longer, `None` for all."""
         self._asker = None
@@ -101,6 +105,16 @@ class Singles:
         """Whether anybody is there to be answered."""
         return self._seats[place] is not None
 
+    def by_client(self, places: Indices, steps: Indices) -> Iterable[tuple[object, Indices]]:
+        """Returns steps, which are at these places, by whose turn they count: each is its stream's."""
+        if len(self.askers) == 1:
+            return ((self.askers[0], steps),)
+        theirs: dict[object, list[int]] = {}
+        for place, step in zip(places.tolist(), steps.tolist(), strict=True):
+            seat = self._seats[place]
+            theirs.setdefault(seat and seat[0], []).append(step)
+        return ((client, np.array(each, np.int64)) for client, each in theirs.items())
+
     def forget(self, gone: Asker) -> Indices | None:
         """Answers `gone` no more; returns its places."""
         places = [place for place, seat in enumerate(self._seats) if seat and seat[0] is gone]
@@ -140,9 +154,9 @@ class Column:
     outputs: dict[str, Array] = field(default_factory=dict)
 
     @property
-    def client(self) -> object:
-        """Whose turn the scheduler counts: a frame is its stream's, single steps of all streams share a turn."""
-        return self.audience.askers[0] if isinstance(self.audience, Frames) else Singles
+    def bytes(self) -> int:
+        """What its inputs take; they are held until its last step is settled."""
+        return sum(array.nbytes for array in self.inputs.values())
 
     def only(self, places: Indices) -> Column:
         """Returns a column of some of its steps; before any is admitted."""

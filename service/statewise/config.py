@@ -19,6 +19,7 @@ class Limits:
     Attributes:
         sessions: open at once.
         pending_steps: admitted and not yet answered, of all sessions.
+        pending_bytes: of the inputs of these.
         timesteps: of one step.
         batch: steps of one engine run.
         frame_rows: of one frame.
@@ -31,6 +32,7 @@ class Limits:
 
     sessions: int = 10_000
     pending_steps: int = 20_000
+    pending_bytes: int = 512 * 1024 * 1024
     timesteps: int = 4_096
     batch: int = 256
     frame_rows: int = 4_096

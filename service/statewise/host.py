@@ -11,22 +11,24 @@ import contextlib
 import functools
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
+import numpy as np
 import structlog
 
 from statewise.batcher import Batcher
 from statewise.catalog import load
 from statewise.config import Limits
-from statewise.conversation import Asker, Frame, Step
+from statewise.conversation import Array, Asker, Frame, Indices, Step
 from statewise.engine import Provider
 from statewise.errors import Reason, error
+from statewise.inputs import check_constants
 from statewise.metrics import ServerMetrics
 from statewise.models import Loader, Models, Served
 from statewise.repository import Repository
-from statewise.sessions import Opening, Sessions
+from statewise.sessions import INITIAL_ROW, Opening, Sessions
 from statewise.snapshot import Snapshot, SnapshotError
 
 SCAN_SECONDS = 1.0
@@ -59,6 +61,7 @@ class Open:
     token: bytes = b""
     snapshot: bytes = b""
     server_instance: str = ""
+    constants: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ class Host:
         self._metrics = metrics
         self._clock = clock
         self._draining = False
-        self._scan: asyncio.Task[None] | None = None
+        self._aside = asyncio.Semaphore(2 * limits.batch)  # rows that neither a session nor a run holds; see `Models._pool`
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def failed(self) -> asyncio.Event:
@@ -131,7 +135,7 @@ class Host:
     async def start(self) -> None:
         """Loads what new sessions get, and begins to look after sessions and versions."""
         await self.models.refresh()
-        self._scan = asyncio.create_task(self._look_after())
+        self._tasks = [asyncio.create_task(self._look_after()), asyncio.create_task(self._follow())]
 
     async def open(self, asked: Open) -> Opened:
         """Opens a session.
@@ -149,15 +153,22 @@ class Host:
         snapshot = self._snapshot(asked.snapshot) if asked.snapshot else None
         model, version = (snapshot.model, snapshot.version) if snapshot else (asked.model, asked.version)
         served = await self.models.find(model, version, session_id)
-        self._refuse_draining()
-        if asked.mode is Mode.RESTART:
-            await self.close(session_id)
-        if (known := self._open_already(asked)) is not None:  # a repeated call may have been faster
-            return self._opened(known, resumed=True)
-        opening = Opening(served.number, served.pool.number, timeout, retained, asked.token)
-        if snapshot is None:
-            return self._count(self._opened(self.sessions.open(session_id, opening, self._clock())))
-        return self._count(self._opened(await self._restore(session_id, opening, served, snapshot)))
+        states = _restored(snapshot, served, asked.constants) if snapshot else _given(served, asked.constants)
+        row = await self._written(served, states) if states else INITIAL_ROW
+        try:
+            self._refuse_draining()
+            known = self._open_already(asked)  # a repeated call may have been faster
+            if known is None:
+                if asked.mode is Mode.RESTART:
+                    await self.close(session_id)
+                opening = Opening(served.number, served.pool.number, timeout, retained, asked.token)
+                position = snapshot.position if snapshot else 0
+                return self._count(self._opened(self.sessions.restore(session_id, opening, row, position, self._clock())))
+        except BaseException:
+            self._give_back(served, row)
+            raise
+        self._give_back(served, row)
+        return self._opened(known, resumed=True)
 
     def find(self, session_id: str) -> Found:
         """Tells where a session stands; raises `SessionGone`."""
@@ -183,15 +194,16 @@ class Host:
 
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns a session's committed state. It is pinned while it is read, and the session may be stepped meanwhile."""
-        number = self.sessions.directory.find(session_id)
-        table, served = self.sessions, self.models[int(self.sessions.model[number])]
-        row, position = table.row[[number]].copy(), int(table.position[number])
-        served.pool.rows.hold(row)
-        try:
-            read = functools.partial(served.pool.states.read, row)
-            states = await asyncio.get_running_loop().run_in_executor(self.batcher.thread, read)
-        finally:
-            served.pool.rows.drop(row)
+        async with self._aside:
+            number = self.sessions.directory.find(session_id)
+            table, served = self.sessions, self.models[int(self.sessions.model[number])]
+            row, position = table.row[[number]].copy(), int(table.position[number])
+            served.pool.rows.hold(row)
+            try:
+                read = functools.partial(served.pool.states.read, row)
+                states = await asyncio.get_running_loop().run_in_executor(self.batcher.thread, read)
+            finally:
+                served.pool.rows.drop(row)
         states = {name: array[0] for name, array in states.items()}
         return Snapshot(served.name, served.version, served.loaded.digest, position, states)
 
@@ -243,9 +255,9 @@ class Host:
 
     async def stop(self) -> None:
         """Ends at once."""
-        if self._scan:
-            self._scan.cancel()
-            await asyncio.gather(self._scan, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.batcher.stop()
         self.models.shutdown()
 
@@ -261,27 +273,30 @@ class Host:
             raise error(Reason.LOST, f"session {asked.session_id!r} was lost with the server that held it")
         return self.sessions.directory.find(asked.session_id)
 
-    async def _restore(self, session_id: str, opening: Opening, served: Served, snapshot: Snapshot) -> int:
-        if snapshot.digest != served.loaded.digest:
-            raise error(
-                Reason.BAD_FIELD, f"snapshot: it is of another model file than {served.name}@{served.version}", field="snapshot"
-            )
-        wanted = {state.input: (state.shape, state.dtype) for state in served.spec.states}
-        if {name: (array.shape, array.dtype.name) for name, array in snapshot.states.items()} != wanted:
-            raise error(Reason.BAD_FIELD, "snapshot: its states are not those of the model", field="snapshot")
-        if not served.pool.rows.free:
-            raise error(Reason.OVERLOADED, "no row is free", retry_after_seconds=1.0)
+    async def _written(self, served: Served, states: Mapping[str, Array]) -> int:
+        """Returns a fresh row that holds the states `[*state.shape]`, for a session to start from."""
+        await self._aside.acquire()
         row = served.pool.rows.take(1)
+        write = functools.partial(served.pool.states.write, row, {name: array[None] for name, array in states.items()})
+        writing = asyncio.get_running_loop().run_in_executor(self.batcher.thread, write)
         try:
-            states = {name: array[None] for name, array in snapshot.states.items()}
-            write = functools.partial(served.pool.states.write, row, states)
-            await asyncio.get_running_loop().run_in_executor(self.batcher.thread, write)
+            await asyncio.shield(writing)
             if self.models.ready.get((served.name, served.version)) is not served:
                 raise error(Reason.OVERLOADED, "the model left memory meanwhile", retry_after_seconds=1.0)
-            return self.sessions.restore(session_id, opening, int(row[0]), snapshot.position, self._clock())
         except BaseException:
-            served.pool.rows.drop(row)
+            # Who gives up waiting does not stop the writing: until it is done, nobody else may have the row.
+            writing.add_done_callback(functools.partial(self._written_in_vain, served, row))
             raise
+        self._aside.release()
+        return int(row[0])
+
+    def _written_in_vain(self, served: Served, row: Indices, _: asyncio.Future[None]) -> None:
+        served.pool.rows.drop(row)
+        self._aside.release()
+
+    def _give_back(self, served: Served, row: int) -> None:
+        if row != INITIAL_ROW:
+            served.pool.rows.drop(np.array([row]))
 
     def _opened(self, number: int, *, resumed: bool = False) -> Opened:
         table, directory = self.sessions, self.sessions.directory
@@ -300,7 +315,7 @@ class Host:
         return opened
 
     async def _look_after(self) -> None:
-        """Once a second: ends idle sessions, finds new versions, and tells when a run hangs."""
+        """Once a second: ends idle sessions, and tells when a run hangs."""
         while True:
             await asyncio.sleep(SCAN_SECONDS)
             expired = self.sessions.expire(self._clock())
@@ -309,10 +324,17 @@ class Host:
             if self.batcher.hangs(HANG_SECONDS):
                 log.error("a run of the engine hangs", seconds=HANG_SECONDS)
                 self.failed.set()
+
+    async def _follow(self) -> None:
+        """Once a second, but for the time that a load takes: finds new versions."""
+        while True:
+            await asyncio.sleep(SCAN_SECONDS)
             try:
                 await self.models.refresh()
             except OSError as problem:
                 log.warning("the repository cannot be read", why=str(problem))
+            except Exception:
+                log.exception("the repository cannot be followed")  # the next look may find it mended
 
     def _snapshot(self, raw: bytes) -> Snapshot:
         try:
@@ -337,6 +359,33 @@ class Host:
     def _refuse_draining(self) -> None:
         if self._draining:
             raise error(Reason.DRAINING, "the server is about to stop")
+
+
+def _given(served: Served, constants: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the states that a session with these constants starts from; none where it is the model's own initial state."""
+    check_constants(served.spec, constants)
+    if not constants:
+        return {}
+    states = served.spec.states
+    return {each.input: constants.get(each.input, np.full(each.shape, each.initial, each.dtype)) for each in states}
+
+
+def _restored(snapshot: Snapshot, served: Served, constants: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Returns the states of a snapshot if they are a session's of this model file."""
+    if constants:
+        message = f"constants: a snapshot holds what its session was given, so none can be given with it ({', '.join(constants)})"
+        raise error(Reason.BAD_FIELD, message, field="constants")
+    if snapshot.digest != served.loaded.digest:
+        raise error(
+            Reason.BAD_FIELD, f"snapshot: it is of another model file than {served.name}@{served.version}", field="snapshot"
+        )
+    wanted = {state.input: (state.shape, state.dtype) for state in served.spec.states}
+    if {name: (array.shape, array.dtype.name) for name, array in snapshot.states.items()} != wanted:
+        raise error(Reason.BAD_FIELD, "snapshot: its states are not those of the model", field="snapshot")
+    for state in served.spec.states:
+        if state.finite and not np.isfinite(snapshot.states[state.input]).all():
+            raise error(Reason.BAD_FIELD, f"snapshot: its state {state.input!r} is not finite", field="snapshot")
+    return snapshot.states
 
 
 def _check_lengths(session_id: str, token: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a step may bring: its tensors held against the model's spec before anything runs.
+"""What a step or an open may bring: its tensors held against the model's spec before anything runs.
 
 Recurrent ops answer NaN and infinity with finite numbers, and a bad token id would fail a whole batch; so both are refused here.
 Names, dtypes and shapes are checked message by message, values over whole columns.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.errors import Reason, StatewiseError, error
-from statewise.spec import ModelSpec, TensorSpec
+from statewise.spec import ModelSpec, StateSpec, TensorSpec
 
 Array = NDArray[np.generic]
 
@@ -59,6 +59,34 @@ def check_values(spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[int, Stat
         elif tensor.minimum is not None or tensor.maximum is not None:
             _check_range(tensor, array, wrong)
     return wrong
+
+
+def check_constants(spec: ModelSpec, given: Mapping[str, Array]) -> None:
+    """Holds what an open gives, `[*shape]` each, against what sessions of the model may and must be given.
+
+    Raises:
+        InvalidInput: one that must be given is missing; one is unknown, of another dtype or shape, not finite, or not positive.
+    """
+    states = {state.input: state for state in spec.states if state.given != "never"}
+    takes = f"the model's sessions are given {', '.join(states) or 'nothing'} when they are opened"
+    for name in sorted(given.keys() - states.keys()):
+        raise _bad(name, f"unknown; {takes}")
+    for name, state in states.items():
+        if name in given:
+            _check_constant(state, given[name])
+        elif state.given == "must":
+            raise _bad(name, f"missing; {takes}")
+
+
+def _check_constant(state: StateSpec, array: Array) -> None:
+    if array.dtype != state.dtype:
+        raise _bad(state.input, f"takes {state.dtype}, not {array.dtype}")
+    if array.shape != state.shape:
+        raise _bad(state.input, f"takes shape {list(state.shape)}, not {list(array.shape)}")
+    if state.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise _bad(state.input, f"takes finite numbers, not {array.tolist()}")
+    if state.positive and not np.greater(array, 0).all():
+        raise _bad(state.input, f"takes numbers above 0, not {array.tolist()}")
 
 
 def _check_finite(tensor: TensorSpec, array: Array, wrong: dict[int, StatewiseError]) -> None:

@@ -12,6 +12,8 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from statewise.errors import Reason
+
 SECONDS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 VERSION = ("model", "version")
@@ -80,3 +82,12 @@ class ServerMetrics:
         self.timesteps = cache(self._timesteps.labels)
         self.compute_seconds = cache(self._compute_seconds.labels)
         self.batch_steps = cache(self._batch_steps.labels)
+
+    def forget(self, model: str, version: int) -> None:
+        """Exposes nothing more of a version that there is no more."""
+        for metric in (self.sessions_opened, self._timesteps, self._compute_seconds, self._batch_steps):
+            metric.remove(model, str(version))
+        for code in ("OK", *Reason):
+            self._steps.remove(model, str(version), code)
+        for children in (self.steps, self.timesteps, self.compute_seconds, self.batch_steps):
+            children.cache_clear()

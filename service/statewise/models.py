@@ -21,7 +21,7 @@ from statewise.config import Limits
 from statewise.engine import Provider, StatePool
 from statewise.errors import Reason, error
 from statewise.metrics import ServerMetrics
-from statewise.repository import Repository, RepositoryError, Serving
+from statewise.repository import Repository, RepositoryError, Serving, Stamp
 from statewise.sessions import RESERVED_ROWS, Rows, Sessions
 from statewise.spec import ModelSpec, StateSpec
 
@@ -97,12 +97,13 @@ class Models:
         self._threads = threads
         self._metrics = metrics
         self._pools: dict[tuple[StateSpec, ...], Pooled] = {}
-        self._serving: dict[str, tuple[tuple[int, int], Serving]] = {}
+        self._serving: dict[str, tuple[Stamp, Serving | RepositoryError]] = {}
         self._last_good: dict[str, Served] = {}
         self._load = loader
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._loading = asyncio.Lock()
         self._numbers = 0
+        self._counted: set[Key] = set()  # versions that the metrics tell of
 
     def __getitem__(self, number: int) -> Served:
         return self._of_number[number]
@@ -110,7 +111,9 @@ class Models:
     async def refresh(self) -> None:
         """Loads what new sessions get, marks what they no longer get, and lets go of what nobody uses."""
         wanted: set[Key] = set()
-        for model in self.repository.models():
+        models = self.repository.models()
+        self._forget_all_but(models)
+        for model in models:
             try:
                 serving = self.serving(model)
             except RepositoryError as problem:
@@ -124,6 +127,9 @@ class Models:
             served.retiring = key not in wanted
             if served.retiring and not self._sessions.count(served.number):
                 self._unload(key, served)
+        for key in {key for key in self._counted - self.ready.keys() if not self._is_there(key)}:
+            self._metrics.forget(*key)
+            self._counted.discard(key)
 
     async def find(self, model: str, version: int, session_id: str) -> Served:
         """Returns the version that a new session gets: `version`, or what the repository says if that is 0.
@@ -146,13 +152,23 @@ class Models:
         return served
 
     def serving(self, model: str) -> Serving:
-        """Returns what new sessions get; a file is read again only when it has changed."""
+        """Returns what new sessions get; a file is read again only when it has changed. Raises `RepositoryError`."""
         stamp = self.repository.stamp(model)
         known = self._serving.get(model)
         if known is None or known[0] != stamp:
-            self.refused = {key: why for key, why in self.refused.items() if key[0] != model}
-            known = self._serving[model] = stamp, self.repository.serving(model)
+            known = stamp, self._read(model)
+            if any(stamp[0]):  # names of no model come from clients, and there is no end to them
+                self.refused = {key: why for key, why in self.refused.items() if key[0] != model}
+                self._serving[model] = known
+        if isinstance(known[1], RepositoryError):
+            raise known[1].with_traceback(None)
         return known[1]
+
+    def _read(self, model: str) -> Serving | RepositoryError:
+        try:
+            return self.repository.serving(model)
+        except RepositoryError as problem:
+            return problem
 
     def shutdown(self) -> None:
         """Ends the loader."""
@@ -170,15 +186,20 @@ class Models:
                 self._adopt(await asyncio.get_running_loop().run_in_executor(self._loader, work))
             except (LoadError, RepositoryError) as problem:
                 self._refuse(key, str(problem))
+            except Exception as problem:  # no memory for its states, say; the other models are served on
+                log.exception("a model could not be loaded", model=key[0], version=key[1])
+                self._refuse(key, f"{type(problem).__name__}: {problem}")
 
     def _adopt(self, loaded: Loaded) -> None:
+        default = self.serving(loaded.name).default
         pool = self._pool(loaded)
         self._numbers += 1
         served = Served(self._numbers, loaded, pool)
+        self._sessions.replies.reserve(served.number, loaded.spec.outputs)
         self.ready[loaded.name, loaded.version] = served
         self._of_number[served.number] = served
-        self._sessions.replies.reserve(served.number, loaded.spec.outputs)
-        if self.serving(loaded.name).default == loaded.version:
+        self._counted.add((loaded.name, loaded.version))
+        if default == loaded.version:
             self._last_good[loaded.name] = served
         self._metrics.model_info.labels(loaded.name, str(loaded.version), loaded.provider).set(1)
         log.info("model ready", model=loaded.name, version=loaded.version, provider=loaded.provider)
@@ -186,7 +207,8 @@ class Models:
     def _pool(self, loaded: Loaded) -> Pooled:
         """Returns the pool of states like these; raises `LoadError` if there is no memory for another one."""
         states = loaded.spec.states
-        # A session holds its committed row and, while it runs a long step, that of its last cut; the rest is in flight or pinned.
+        # A session holds its committed row and, while it runs a long step, that of its last cut. Two runs may be under way, and as
+        # many rows again held aside, pinned or being written.
         count = RESERVED_ROWS + 2 * self._limits.sessions + 4 * self._limits.batch
         new = 0 if states in self._pools else StatePool.bytes_of(states) * count
         used = sum(pool.states.bytes for pool in self._pools.values()) + sum(s.loaded.parameters_bytes for s in self.ready.values())
@@ -207,7 +229,19 @@ class Models:
         try:
             return (served.name, self.serving(served.name).default) in self.refused
         except RepositoryError:
-            return True
+            return served.name in self.repository.models()
+
+    def _is_there(self, key: Key) -> bool:
+        try:
+            self.repository.path(*key)
+        except RepositoryError:
+            return False
+        return True
+
+    def _forget_all_but(self, models: list[str]) -> None:
+        """Lets go of what is known of models that the repository has no more."""
+        self._serving = {model: known for model, known in self._serving.items() if model in models}
+        self.refused = {key: why for key, why in self.refused.items() if key[0] in models}
 
     def _refuse(self, key: Key, why: str) -> None:
         if self.refused.get(key) != why:
@@ -222,6 +256,7 @@ class Models:
             del self._last_good[served.name]
         if not any(other.pool is served.pool for other in self.ready.values()):
             del self._pools[served.spec.states]
+            self._sessions.remove_pool(served.pool.number)
             for gauge in (self._metrics.rows_used, self._metrics.rows):
                 gauge.remove(str(served.pool.number))
         self._metrics.model_info.remove(served.name, str(served.version), served.loaded.provider)

@@ -29,6 +29,8 @@ REPORT_FILE = "report.html"
 SERVING_FILE = "serving.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]*")
+_File = tuple[int, int, int]
+Stamp = tuple[_File, _File]
 
 
 class RepositoryError(Exception):
@@ -151,10 +153,10 @@ class Repository:
             raise RepositoryError(f"{file}: the canary's share must be 0 to 1, not {serving.share:g}")
         return serving
 
-    def stamp(self, model: str) -> tuple[int, int]:
+    def stamp(self, model: str) -> Stamp:
         """Returns what changes whenever a version comes or goes, or serving.json is written."""
         folder = self.root / check_name(model)
-        return _modified(folder), _modified(folder / SERVING_FILE)
+        return _told_apart(folder), _told_apart(folder / SERVING_FILE)
 
     def promote(self, model: str, version: int) -> None:
         """Makes `version` what new sessions get, atomically, and ends a canary."""
@@ -269,11 +271,13 @@ def check_name(model: str) -> str:
     return model
 
 
-def _modified(path: Path) -> int:
+def _told_apart(path: Path) -> _File:
+    """Returns what tells a file from what it was before; its time alone does not, where it is written twice within a tick."""
     try:
-        return path.stat().st_mtime_ns
+        told = path.stat()
     except OSError:
-        return 0
+        return 0, 0, 0
+    return told.st_mtime_ns, told.st_ino, told.st_size
 
 
 def _flush(file: Path) -> None:

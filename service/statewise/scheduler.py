@@ -1,16 +1,15 @@
 """The choice of the next batch, and nothing else: pure, over the numbers of steps.
 
-What waits lies in lines, one for each kind (a model and a length class), and in each line a queue for each client. A batch takes
-from the kind whose head has waited longest, and from its clients in turn, about an equal share each, until it is full: a client
-that sends a thousand steps does not hold up one that sends one, and single timesteps never pay for the padding of long steps. Steps
-that came as one column stay together if they can, since a frame that is split is answered in pieces. A long step is cut; after each
-cut it goes to the back of its line, so single steps run in between. There is no timer: what is ready runs.
+What waits lies in lines, one for each kind (a model and a length class), and in each line a queue for each client. The lines take
+turns, a batch each; a batch takes from its clients in turn, about an equal share each, until it is full: a client that sends a
+thousand steps does not hold up one that sends one, of the same model or another, and single timesteps never pay for the padding of
+long steps. Steps that came as one column stay together if they can, since a frame that is split is answered in pieces. A long step
+is cut; after each cut it goes to the back of its line, so single steps run in between. There is no timer: what is ready runs.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ CUT = 32
 
 Indices = NDArray[np.int64]
 Kind = tuple[int, int]
-_Queues = OrderedDict[Hashable, deque[tuple[int, Indices]]]
+_Queues = OrderedDict[object, deque[tuple[int, Indices]]]
 
 
 class Scheduler:
@@ -32,7 +31,7 @@ class Scheduler:
 
     def __init__(self, capacity: int, batch: int) -> None:
         self.batch = batch
-        self._lines: dict[Kind, _Queues] = {}
+        self._lines: OrderedDict[Kind, _Queues] = OrderedDict()
         self._turn_of_step = np.zeros(capacity, np.int64)
         self._turn = 0
         self._waiting = 0
@@ -40,7 +39,7 @@ class Scheduler:
     def __len__(self) -> int:
         return self._waiting
 
-    def add(self, steps: Indices, model: int, timesteps: int, client: Hashable) -> None:
+    def add(self, steps: Indices, model: int, timesteps: int, client: object) -> None:
         """Puts ready steps in line; `timesteps` is what each has left to run."""
         if not len(steps):
             return
@@ -59,9 +58,11 @@ class Scheduler:
     def next(self) -> Indices:
         """Removes and returns the next batch, steps of one kind; empty if nothing is ready."""
         while self._lines:
-            kind = min(self._lines, key=lambda kind: next(iter(self._lines[kind].values()))[0][0])
-            steps = self._take(self._lines[kind])
-            if not self._lines[kind]:
+            kind, queues = next(iter(self._lines.items()))
+            steps = self._take(queues)
+            if queues:
+                self._lines.move_to_end(kind)
+            else:
                 del self._lines[kind]
             if len(steps):
                 self._turn_of_step[steps] = 0

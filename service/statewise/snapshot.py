@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT = b"SWS1"
+FARTHEST = 1 << 62
+"""The farthest position; what a session consumes from there on still fits into 64 bits."""
 _CHECKSUM_BYTES = 32
 
 
@@ -57,8 +59,15 @@ class Snapshot:
             raise SnapshotError("its checksum is wrong: it was damaged")
         try:
             with np.load(io.BytesIO(raw[start:]), allow_pickle=False) as held:
+                if any(member.file_size != member.compress_size for member in held.zip.infolist()):
+                    raise SnapshotError("it is compressed")
                 about = json.loads(held["about"].tobytes())
                 states = {name.removeprefix("state/"): held[name] for name in held.files if name != "about"}
-            return cls(about["model"], int(about["version"]), about["digest"], int(about["position"]), states)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            read = cls(str(about["model"]), int(about["version"]), str(about["digest"]), int(about["position"]), states)
+        except SnapshotError:
+            raise
+        except Exception as error:  # what a client may have made of it is without end
             raise SnapshotError(f"it cannot be read: {error}") from error
+        if not 0 <= read.position <= FARTHEST:
+            raise SnapshotError(f"its position is {read.position}")
+        return read

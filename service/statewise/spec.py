@@ -18,9 +18,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 METADATA_KEY = "statewise.spec"
 FORMAT = 1
+SERIES_MEAN, SERIES_SCALE = "series_mean", "series_scale"
+"""The states in which a model that was trained on series of unlike size keeps the mean and the scale of the session's own."""
 
 DType = Literal["float32", "float64", "float16", "int32", "int64", "bool"]
 Missing = Literal["refuse", "mask"]
+Given = Literal["never", "may", "must"]
 Task = Literal["forecast", "classify", "tokens"]
 
 
@@ -42,6 +45,8 @@ class TensorSpec:
         missing: for each feature, what a NaN means; empty is `refuse` for all.
         minimum: the least value that an integer input takes, or `None`.
         maximum: the greatest value that an integer input takes, or `None`.
+        ahead: for each feature of an input, how many timesteps ahead of its step its value is: 1 where timestep t brings what is
+            known of t + 1 (a promotion, a holiday), or 0; empty is 0 for all.
     """
 
     name: str
@@ -53,13 +58,14 @@ class TensorSpec:
     missing: tuple[Missing, ...] = ()
     minimum: int | None = None
     maximum: int | None = None
+    ahead: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_tensor(self.name, self.dtype, self.shape)
-        width = self.shape[-1] if self.shape else 1
-        for field, values in (("features", self.features), ("missing", self.missing)):
-            if values and len(values) != width:
-                raise SpecError(f"tensor {self.name!r}: {field} has {len(values)} entries, the last axis {width}")
+        for field, values in (("features", self.features), ("missing", self.missing), ("ahead", self.ahead)):
+            _check_width(self.name, self.shape, field, values)
+        if not set(self.ahead) <= {0, 1}:
+            raise SpecError(f"tensor {self.name!r}: ahead must hold 0 and 1, not {list(self.ahead)}")
         axes = [axis for axis in (self.batch_axis, self.time_axis) if axis is not None]
         if min(axes) < 0 or len(set(axes)) < len(axes):
             raise SpecError(f"tensor {self.name!r}: batch_axis and time_axis must be 0 or more, and differ")
@@ -70,6 +76,27 @@ class TensorSpec:
     def masked(self) -> bool:
         """Whether any feature takes NaN for "not known"."""
         return "mask" in self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantSpec:
+    """What a session may or must be given when it is opened: the first value of one of its states.
+
+    Attributes:
+        name: the graph input that takes the state.
+        dtype: element type.
+        shape: of the value, without a batch axis.
+        features: a name for each place of the last axis, or empty.
+        required: whether no session opens without it.
+        positive: whether every element must be above 0, as a scale must.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    features: tuple[str, ...] = ()
+    required: bool = False
+    positive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +111,10 @@ class StateSpec:
         batch_axis: where the graph has the batch axis.
         initial: the value that every element has when a session opens.
         finite: whether NaN and infinities in the state are errors.
+        given: whether Open gives the initial value: never, may (then it goes before `initial`), or must. A value that stays as it
+            was given is a state that the graph passes through.
+        features: a name for each place of the last axis, or empty.
+        positive: whether every element that is given must be above 0.
     """
 
     input: str
@@ -93,15 +124,24 @@ class StateSpec:
     batch_axis: int = 0
     initial: float = 0.0
     finite: bool = True
+    given: Given = "never"
+    features: tuple[str, ...] = ()
+    positive: bool = False
 
     def __post_init__(self) -> None:
         _check_tensor(self.input, self.dtype, self.shape)
+        _check_width(self.input, self.shape, "features", self.features)
         if not self.output or self.output == self.input:
             raise SpecError(f"state {self.input!r}: output must name another tensor than its input")
         if self.batch_axis < 0:
             raise SpecError(f"state {self.input!r}: batch_axis must be 0 or more, not {self.batch_axis}")
         if not math.isfinite(self.initial):
             raise SpecError(f"state {self.input!r}: initial must be a finite number, not {self.initial}")
+
+    @property
+    def constant(self) -> ConstantSpec:
+        """What Open takes for this state."""
+        return ConstantSpec(self.input, self.dtype, self.shape, self.features, self.given == "must", self.positive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +209,13 @@ class Parity:
         steps: for each step, input name → nested lists of shape `[timesteps, batch, ...]`.
         expected: for each step, output name → nested lists of the same layout.
         tolerance: the largest difference allowed, as a share of the output's scale.
+        constants: what the sessions were given, state → nested lists `[batch, ...]`.
     """
 
     steps: tuple[dict[str, Any], ...] = ()
     expected: tuple[dict[str, Any], ...] = ()
     tolerance: float = 1e-4
+    constants: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.expected):
@@ -193,6 +235,7 @@ class ModelSpec:
         vocabulary: the meaning of token ids, or `None`.
         parity: the vectors to check at load.
         about: free facts for people (cell, parameters, training error): shown, never interpreted.
+        series: for series that the model was trained on, what their sessions are to be given: name → constant → nested lists.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -204,6 +247,7 @@ class ModelSpec:
     vocabulary: Vocabulary | None = None
     parity: Parity = dataclasses.field(default_factory=Parity)
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    series: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs or not self.states:
@@ -216,7 +260,22 @@ class ModelSpec:
             raise SpecError(f"names must be unique, these are not: {', '.join(twice)}")
         if self.calendar and self.calendar.input not in {tensor.name for tensor in self.inputs}:
             raise SpecError(f"calendar: {self.calendar.input!r} is not an input")
+        self._check_constants()
         self._check_parity()
+
+    @property
+    def constants(self) -> tuple[ConstantSpec, ...]:
+        """What a session may or must be given when it is opened."""
+        return tuple(state.constant for state in self.states if state.given != "never")
+
+    def _check_constants(self) -> None:
+        names = {constant.name for constant in self.constants}
+        for field, held in (
+            ("parity.constants", self.parity.constants),
+            *((f"series.{name}", g) for name, g in self.series.items()),
+        ):
+            if not isinstance(held, dict) or not set(held) <= names:
+                raise SpecError(f"{field}: may hold only what Open gives: {', '.join(sorted(names)) or 'nothing'}")
 
     def _check_parity(self) -> None:
         inputs, outputs = ({tensor.name for tensor in tensors} for tensors in (self.inputs, self.outputs))
@@ -290,3 +349,9 @@ def _check_tensor(name: str, dtype: str, shape: tuple[int, ...]) -> None:
         raise SpecError(f"tensor {name!r}: dtype {dtype!r} is not one of {', '.join(get_args(DType))}")
     if any(length < 1 for length in shape):
         raise SpecError(f"tensor {name!r}: shape {list(shape)} must hold positive integers")
+
+
+def _check_width(name: str, shape: tuple[int, ...], field: str, values: tuple[Any, ...]) -> None:
+    width = shape[-1] if shape else 1
+    if values and len(values) != width:
+        raise SpecError(f"tensor {name!r}: {field} has {len(values)} entries, the last axis {width}")

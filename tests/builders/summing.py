@@ -32,9 +32,14 @@ TIME = TensorSpec("time", "int64", ())
 TOKEN = TensorSpec("token", "int32", (), minimum=0, maximum=99)
 WIDE = (StateSpec("state", "state_next", "float32", (2,)),)
 NARROW = (StateSpec("state", "state_next", "float32", (1,)),)
+GIVEN = (
+    StateSpec("state", "state_next", "float32", (2,), given="may", features=("left", "right")),
+    StateSpec("factor", "factor_next", "float32", (), initial=1.0, given="must", positive=True),
+)
 SPECS = {
     "sum": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), WIDE, task="forecast"),
     "clocked": ModelSpec((X, TIME), (TensorSpec("total", "float32", (2,)), TensorSpec("clock", "int64", ())), WIDE),
+    "given": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), GIVEN),
     "tokens": ModelSpec((TOKEN,), (TensorSpec("total", "float32", (1,)),), NARROW, task="tokens"),
 }
 VERSIONS = (3, 4, 8)
@@ -46,7 +51,7 @@ BUG = -2.0
 
 @dataclass
 class SummingEngine:
-    """Adds what comes to the state, row by row; may be held, and told to fail."""
+    """Adds what comes to the state, row by row, times a factor where there is one; may be held, and told to fail."""
 
     spec: ModelSpec
     batches: list[int] = field(default_factory=list)
@@ -68,6 +73,10 @@ class SummingEngine:
         self.lengths.append(batch.lengths.tolist())
         first = batch.inputs[self.spec.inputs[0].name].astype(np.float32)
         values = first.reshape(*first.shape[:2], -1)
+        if len(pool.values) == 2:
+            factors = pool.values[1].numpy()
+            factors[batch.target] = factors[batch.source]
+            values = values * factors[batch.source][None, :, None]
         states = pool.values[0].numpy()
         mask = np.arange(len(values))[:, None] < batch.lengths[None]
         totals = states[batch.source][None] + np.cumsum(values * mask[..., None], axis=0)
@@ -122,13 +131,21 @@ def repository(root: Path) -> Repository:
 
 @contextlib.asynccontextmanager
 async def summing(
-    *, inline: bool = False, limits: Limits | None = None, clock: Callable[[], float] | None = None
+    *,
+    inline: bool = False,
+    limits: Limits | None = None,
+    clock: Callable[[], float] | None = None,
+    make: Callable[[ModelSpec], SummingEngine] = SummingEngine,
+    alone: bool = False,
 ) -> AsyncIterator[Summing]:
-    """Starts a host whose engine sums. Not `inline`: every batch runs in the engine's thread, so it can be held."""
+    """Starts a host whose engine sums. Not `inline`: every batch runs in the engine's thread, so it can be held.
+
+    With `alone` nothing looks after it once a second, so that all happens when the test says so.
+    """
     engines: dict[str, SummingEngine] = {}
 
     def load(name: str, version: int, file: Path, largest: int, provider: str, threads: int) -> Loaded:
-        engine = engines.setdefault(name, SummingEngine(SPECS[name]))
+        engine = engines.setdefault(name, make(SPECS[name]))
         seconds = {1 << power: 0.0 if inline else 1.0 for power in range(13)}
         return Loaded(name, version, SPECS[name], engine, provider, f"digest of {name}", seconds, len(file.read_bytes()))
 
@@ -136,7 +153,7 @@ async def summing(
         metrics = ServerMetrics(CollectorRegistry())
         chosen = {"clock": clock} if clock else {}
         host = Host(repository(Path(folder)), limits or Limits(), "CPUExecutionProvider", metrics, loader=load, **chosen)
-        await host.start()
+        await (host.models.refresh() if alone else host.start())
         made = Summing(host, engines)
         try:
             yield made

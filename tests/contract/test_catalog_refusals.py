@@ -8,6 +8,9 @@ import pytest
 from builders.tiny import fill
 from statewise.catalog import LoadError, load
 from statewise.spec import METADATA_KEY
+from statewise_models.config import Feature, NetworkConfig, Target
+from statewise_models.export import plain_model
+from statewise_models.network import Network
 
 SMALL = 2
 
@@ -45,6 +48,23 @@ def test_expected_outputs_that_are_not_the_models_are_refused(text_model, tmp_pa
     onnx.save(model, str(tmp_path / "broken.onnx"))
     with pytest.raises(LoadError, match=r"broken\.onnx: (its parity|output)"):
         load("text", 1, tmp_path / "broken.onnx", SMALL, "CPUExecutionProvider", 1)
+
+
+@pytest.mark.parametrize("place", ["parity", "series"])
+@pytest.mark.parametrize("values", [None, "much", [1.0, 2.0, 3.0], [[["x"]]]])
+def test_values_to_be_given_that_do_not_fit_their_state_are_refused(tmp_path, place, values):
+    """Neither what the parity vectors' sessions were given, nor what is kept for a series, ends the server at a client's call."""
+    config = NetworkConfig("forecast", "gru", 4, features=(Feature("y"),), targets=(Target("y"),), scale="series")
+    model = plain_model(Network(config))
+    onnx.save(model, str(tmp_path / "whole.onnx"))
+    assert load("y", 1, tmp_path / "whole.onnx", SMALL, "CPUExecutionProvider", 1).spec.constants
+    spec = json.loads(model.metadata_props[0].value)
+    held = spec["parity"]["constants"] if place == "parity" else spec["series"].setdefault("corner", {})
+    held["series_scale"] = values
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(spec)})
+    onnx.save(model, str(tmp_path / "broken.onnx"))
+    with pytest.raises(LoadError, match=r"broken\.onnx: (its parity|what it keeps)"):
+        load("y", 1, tmp_path / "broken.onnx", SMALL, "CPUExecutionProvider", 1)
 
 
 def test_the_same_file_unbroken_is_served(text_model):

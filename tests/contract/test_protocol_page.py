@@ -10,7 +10,7 @@ from statewise.config import Limits, ServeSettings
 from statewise.errors import CLASS_OF_REASON, Reason
 from statewise.rpc.status import CODE_OF_REASON, DOMAIN
 from statewise.tensors import decode, encode
-from statewise.v1 import sequence_pb2, tensor_pb2
+from statewise.v1 import model_pb2, sequence_pb2, tensor_pb2
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -63,6 +63,22 @@ def test_the_methods_are_the_services():
     assert service.full_name in PAGE
     named = set(re.findall(r"`([A-Z][a-z]\w+)(?:\{[^`]*)?`", section("A conversation")))
     assert named == {method.name for method in service.methods}
+
+
+def test_what_is_sent_ahead_and_given_at_open_has_the_pages_names():
+    """What the page calls a field is one, in the message that it speaks of."""
+    assert "ahead" in model_pb2.TensorSpec.DESCRIPTOR.fields_by_name
+    assert "`ahead`" in section("Inputs known ahead")
+    text = section("Values given at Open")
+    for message, fields in (
+        (model_pb2.ModelSpec, ["constants"]),
+        (model_pb2.ConstantSpec, ["required", "positive"]),
+        (model_pb2.GetModelResponse, ["series"]),
+        (sequence_pb2.OpenSessionRequest, ["constants", "mode"]),
+    ):
+        for field in fields:
+            assert field in message.DESCRIPTOR.fields_by_name
+            assert re.search(rf"`(?:\w+\.)?{field}`", text), field
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.spec import Calendar, DType, ModelSpec, Parity, SpecError, StateSpec, Task, TensorSpec, Vocabulary
+from statewise.spec import Calendar, DType, Given, ModelSpec, Parity, SpecError, StateSpec, Task, TensorSpec, Vocabulary
 
 NAMES = st.text(min_size=1, max_size=6)
 SHAPES = st.lists(st.integers(1, 9), max_size=3).map(tuple)
@@ -30,13 +30,20 @@ def tensors(draw, name):
     missing = draw(st.just(()) | st.lists(st.sampled_from(["refuse", "mask"]), min_size=width, max_size=width).map(tuple))
     least = draw(st.none() | st.integers())
     most = draw(st.none() | st.integers(min_value=least))
-    return TensorSpec(name, draw(DTYPES), shape, *axes, features, missing, least, most)
+    ahead = draw(st.just(()) | st.lists(st.integers(0, 1), min_size=width, max_size=width).map(tuple))
+    return TensorSpec(name, draw(DTYPES), shape, *axes, features, missing, least, most, ahead)
+
+
+def names_of(shape):
+    width = shape[-1] if shape else 1
+    return st.just(()) | st.lists(NAMES, min_size=width, max_size=width).map(tuple)
 
 
 @st.composite
 def states(draw, taken, returned):
     initial = draw(st.floats(allow_nan=False, allow_infinity=False))
-    return StateSpec(taken, returned, draw(DTYPES), draw(SHAPES), draw(st.integers(0, 3)), initial, draw(st.booleans()))
+    kinds = (draw(st.integers(0, 3)), initial, draw(st.booleans()), draw(st.sampled_from(typing.get_args(Given))))
+    return StateSpec(taken, returned, draw(DTYPES), shape := draw(SHAPES), *kinds, draw(names_of(shape)), draw(st.booleans()))
 
 
 @st.composite
@@ -45,16 +52,19 @@ def specs(draw):
     inputs, outputs = (draw(tensors(names[0])), draw(tensors(names[1]))), (draw(tensors(names[2])),)
     steps = draw(st.lists(st.fixed_dictionaries({names[0]: JSON, names[1]: JSON}), max_size=2).map(tuple))
     expected = tuple({names[2]: draw(JSON)} for _ in steps)
+    state = draw(states(names[3], names[4]))
+    given = st.just({}) if state.given == "never" else st.dictionaries(st.just(state.input), JSON)
     return ModelSpec(
         inputs,
         outputs,
-        (draw(states(names[3], names[4])),),
+        (state,),
         lengths=draw(st.sampled_from([None, names[5]])),
         task=draw(st.none() | st.sampled_from(typing.get_args(Task))),
         calendar=draw(st.none() | st.builds(Calendar, st.just(names[0]), st.floats(0, 1e9), st.just((48, 336)))),
         vocabulary=draw(st.sampled_from([None, Vocabulary(bytes=True), Vocabulary(tuple("aé€ \n"))])),
-        parity=Parity(steps, expected, draw(st.floats(0, 1))),
+        parity=Parity(steps, expected, draw(st.floats(0, 1)), draw(given)),
         about=draw(st.dictionaries(st.text(max_size=5), JSON, max_size=3)),
+        series=draw(st.dictionaries(NAMES, given, max_size=3)),
     )
 
 
@@ -114,6 +124,13 @@ def changed(path, value):
         (["inputs", 0, "features"], ["a", None], r"inputs\[0\].features\[1\]: takes a string"),
         (["inputs", 0, "missing"], ["refuse", "guess"], r"inputs\[0\].missing\[1\]: takes one of refuse, mask, not 'guess'"),
         (["inputs", 0, "missing"], ["mask"], "'x': missing has 1 entries"),
+        (["inputs", 0, "ahead"], [1], "'x': ahead has 1 entries"),
+        (["inputs", 0, "ahead"], [0, 2], r"'x': ahead must hold 0 and 1, not \[0, 2\]"),
+        (["states", 0, "given"], "always", r"states\[0\].given: takes one of never, may, must, not 'always'"),
+        (["states", 0, "features"], ["a"], "'h': features has 1 entries"),
+        (["parity", "constants"], {"h": [[0.0]]}, "parity.constants: may hold only what Open gives: nothing"),
+        (["series"], {"corner": {"h": [0.0]}}, "series.corner: may hold only what Open gives: nothing"),
+        (["series"], {"corner": 5}, "series.corner: may hold only"),
         (["inputs", 0, "time_axis"], 1, "'x': batch_axis and time_axis"),
         (["inputs", 0, "batch_axis"], -1, "'x': batch_axis and time_axis"),
         (["inputs", 0, "minimum"], 0.5, r"inputs\[0\].minimum: takes an integer"),

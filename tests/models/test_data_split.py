@@ -74,6 +74,6 @@ def test_impossible_cuts_and_windows_are_refused():
     with pytest.raises(InvalidConfig, match="cuts must be ordered"):
         Cuts(5, 4, 10)
     with pytest.raises(InvalidConfig, match="cuts must be ordered"):
-        Cuts(0, 4, 10)
+        Cuts(-1, 4, 10)
     with pytest.raises(InvalidConfig, match="minimum must be at least 1"):
         split_table(table(a=100), minimum=0)

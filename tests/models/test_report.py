@@ -26,7 +26,7 @@ from statewise_models.training import Trained, TrainingSettings, train_classify,
 
 QUICK = {"hidden": 4, "epochs": 2, "lanes": 2, "accelerator": "cpu"}
 HOSTILE = "<script>alert('x')</script> & \"load\""
-SCORES = Sheet("Scores", ("by",), ("RMSE",), ((("model", "1.5"), (HOSTILE, "2")),), "model")
+SCORES = (Sheet("Scores", ("by",), ("RMSE",), ((("model", "1.5"), (HOSTILE, "2")),), "model"),)
 
 
 def table(name: str = "load", *, stamped: bool = False) -> Table:

@@ -179,3 +179,15 @@ def test_a_label_too_rare_for_every_part_is_refused_with_its_count(test, kept, t
     few = dataclasses.replace(data, sequences=tuple(each for each in data.sequences if each not in rising[kept:]))
     with pytest.raises(InvalidData, match=f"label 'rising' has {told}"):
         train_classify(few, dataclasses.replace(SETTINGS, test=test, epochs=1))
+
+
+def test_a_loss_of_the_last_timestep_sees_no_other():
+    """With `learn="last"` the logits of earlier timesteps change nothing; with `every` they do."""
+    window = batch(slopes(), 0, 1)
+    values = torch.randn(len(window.inputs["x"]), 2, len(LABELS), generator=torch.Generator().manual_seed(0))
+    other = values.clone()
+    other[0] += 1.0 + torch.arange(len(LABELS))
+    assert min(window.lengths) > 1
+    last, every = (ClassifyLesson([], [], learn) for learn in ("last", "every"))
+    assert last.loss(values, window) == last.loss(other, window)
+    assert every.loss(values, window) != every.loss(other, window)

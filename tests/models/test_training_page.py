@@ -62,8 +62,10 @@ def test_the_pages_code_runs(block, tmp_path):
 @pytest.mark.parametrize("task", TASKS)
 def test_the_pages_commands_are_accepted(task):
     """Every `statewise train` of the page is parsed by the command that it calls, its required options given."""
-    (line,) = re.findall(rf"^statewise train {task} (.*)$", PAGE, re.MULTILINE)
-    typer.main.get_command(train).commands[task].make_context(task, line.split())
+    lines = re.findall(rf"^statewise train {task} (.*)$", PAGE, re.MULTILINE)
+    assert lines
+    for line in lines:
+        typer.main.get_command(train).commands[task].make_context(task, line.split())
 
 
 def test_the_pages_files_and_links_exist():

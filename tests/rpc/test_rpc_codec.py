@@ -10,7 +10,7 @@ from statewise.catalog import Loaded
 from statewise.errors import InvalidInput, Reason
 from statewise.models import Served
 from statewise.rpc import codec
-from statewise.spec import Calendar, ModelSpec, StateSpec, TensorSpec, Vocabulary
+from statewise.spec import Calendar, ConstantSpec, ModelSpec, StateSpec, TensorSpec, Vocabulary
 from statewise.tensors import DTYPES, decode, encode
 from statewise.v1 import sequence_pb2, tensor_pb2
 
@@ -100,16 +100,18 @@ def test_the_client_reads_the_spec_that_the_server_wrote():
     from statewise.client.exchange import read_model
 
     inputs = (
-        TensorSpec("x", "float32", (2,), features=("a", "b"), missing=("refuse", "mask")),
+        TensorSpec("x", "float32", (2,), features=("a", "b"), missing=("refuse", "mask"), ahead=(0, 1)),
         TensorSpec("time", "int64", (), minimum=0, maximum=9),
     )
     outputs = (TensorSpec("y", "float32", (3,), features=("u", "v", "w")),)
-    state = StateSpec("h", "h_next", "float32", (4,))
+    scale = StateSpec("s", "s_next", "float64", (2,), given="must", features=("a", "b"), positive=True)
+    states = (StateSpec("h", "h_next", "float32", (4,)), scale)
     spec = ModelSpec(
-        inputs, outputs, (state,), task="forecast", calendar=Calendar("time", 1800.0, (48, 336)), vocabulary=Vocabulary(("a", "b"))
+        inputs, outputs, states, task="forecast", calendar=Calendar("time", 1800.0, (48, 336)), vocabulary=Vocabulary(("a", "b"))
     )
     loaded = Loaded("demand", 4, spec, None, "CPUExecutionProvider", "", {}, 0)
     model = read_model(codec.model(Served(1, loaded, None)))
     assert (model.name, model.version, model.task) == ("demand", 4, "forecast")
     assert (model.inputs, model.outputs) == (inputs, outputs)
     assert (model.calendar, model.vocabulary) == (spec.calendar, spec.vocabulary)
+    assert model.constants == (ConstantSpec("s", "float64", (2,), ("a", "b"), required=True, positive=True),)

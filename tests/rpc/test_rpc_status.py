@@ -42,4 +42,7 @@ def test_a_reason_from_a_later_server_is_still_an_error():
 
 def test_a_message_never_outgrows_the_headers_that_carry_it():
     """What a client sent may be echoed in an error; it is cut where a unary call's trailers would overflow."""
-    assert len(to_status(error(Reason.MODEL_UNKNOWN, "x" * 100_000)).message) == LONGEST_MESSAGE
+    for letter in ("x", "\n", "é", "𝔖"):
+        message = to_status(error(Reason.MODEL_UNKNOWN, letter * 100_000)).message
+        assert LONGEST_MESSAGE - 4 < len(message.encode()) <= LONGEST_MESSAGE
+        assert set(message) == {letter, "…"}

@@ -6,19 +6,22 @@ import grpc
 import numpy as np
 import pytest
 
+from builders.asking import Listener
 from builders.summing import serving, summing
 from statewise.client import AsyncClient
 from statewise.client.failures import from_status
 from statewise.config import Limits
-from statewise.conversation import Step
+from statewise.conversation import Frame, Step
 from statewise.engine import EngineError
-from statewise.errors import Reason
+from statewise.errors import Overloaded, Reason
 from statewise.host import Open
-from statewise.rpc.streams import ROWS
+from statewise.rpc.streams import BYTES, ROWS, StepStream
 from statewise.tensors import encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 INPUT = [encode("x", np.ones((1, 2), np.float32))]
+SLOW = 12
+ANSWER_BYTES = 33_000
 
 
 async def test_a_flood_is_refused_with_a_time_to_wait_and_what_was_taken_on_is_answered():
@@ -42,23 +45,60 @@ async def test_a_flood_is_refused_with_a_time_to_wait_and_what_was_taken_on_is_a
         assert all([not response.HasField("error") async for response in stub.Step(iter(again))])
 
 
+@pytest.mark.parametrize("framed", [True, False])
+async def test_pending_inputs_have_a_limit_in_bytes_as_well(framed):
+    """Few large steps are as much as many small ones: past the limit they are refused, and all bytes are given back."""
+    async with summing(limits=Limits(pending_bytes=80_000)) as made:
+        sessions = [await made.host.open(Open("sum")) for _ in range(30)]
+        for turn in (1, 2):
+            made.hold()
+            listener = Listener()
+            if framed:
+                handles = np.array([session.handle for session in sessions], np.uint64)
+                made.host.frame(Frame(handles, {"x": np.ones((30, 1000, 2), np.float32)}), listener, 0)
+            for session in sessions if not framed else ():
+                made.host.step(Step(session.session_id, {"x": np.ones((1000, 2), np.float32)}), listener, 0)
+            await made.until(10)
+            made.release()
+            await made.until(0)
+            refused = [told.problem for told in listener.heard if told.problem]
+            assert [(type(problem), problem.retry_after_seconds) for problem in refused] == [(Overloaded, 0.1)] * 20
+            assert [told.total[-1].tolist() for told in listener.heard if not told.problem] == [[1000 * turn] * 2] * 10
+            assert made.host.batcher._bytes == 0
+
+
 async def test_streams_that_do_not_read_are_not_read_and_hold_nobody_up():
-    """20 streams write and never read; the server takes on no more of each than its limit, and another client steps on."""
+    """They write and never read: the server holds no more of each than its limits (`make soak`: 300), and others step on."""
+    narrow = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)]
     async with serving(inline=True) as served, AsyncClient(served.address) as client:
         session = await client.open_session("sum")
-        stub = sequence_pb2_grpc.SequenceServiceStub(client._channel)
-        calls = []
-        for number in range(20):
-            await stub.OpenSession(sequence_pb2.OpenSessionRequest(model="sum", session_id=f"slow-{number}"))
-            calls.append(stub.Step())
-            for _ in range(300):
-                request = sequence_pb2.StepRequest(session_id=f"slow-{number}", inputs=INPUT)
-                await asyncio.wait_for(calls[-1].write(request), 30)
-        for total in range(1, 50):
-            assert (await session.step([1, 0]))[0] == total
-        assert all(stream._rows <= ROWS for stream in served.servicer._streams)
-        for call in calls:
-            call.cancel()
+        async with grpc.aio.insecure_channel(served.address, options=narrow) as channel:
+            stub = sequence_pb2_grpc.SequenceServiceStub(channel)
+            calls, writing = [], []
+            for number in range(SLOW):
+                await stub.OpenSession(sequence_pb2.OpenSessionRequest(model="sum", session_id=f"slow-{number}"))
+                calls.append(stub.Step())
+                writing.append(asyncio.create_task(_write_without_end(calls[-1], f"slow-{number}")))
+            streams = served.servicer._streams
+            for total in range(1, 100_000):
+                assert (await session.step([1, 0]))[0] == total
+                slow = [stream for stream in streams if isinstance(stream, StepStream)]
+                if len(slow) == SLOW and all(stream._bytes > BYTES for stream in slow):
+                    break
+            assert len(slow) == SLOW
+            assert all(stream._rows <= ROWS for stream in slow)
+            assert all(stream._bytes <= BYTES + 5 * ANSWER_BYTES for stream in slow), "as many more as its session has in flight"
+            for task in writing:
+                task.cancel()
+            await asyncio.gather(*writing, return_exceptions=True)
+            for call in calls:
+                call.cancel()
+
+
+async def _write_without_end(call, session):
+    inputs = [encode("x", np.ones((4096, 2), np.float32))]
+    while True:
+        await call.write(sequence_pb2.StepRequest(session_id=session, inputs=inputs))
 
 
 async def test_a_run_that_hangs_is_noticed():

@@ -14,6 +14,12 @@ from statewise_models.sheet import Sheet
 Data = Annotated[Path, typer.Argument(help="A CSV (with a header) or Parquet file, a row a timestep of a sequence.")]
 Inputs = Annotated[list[str], typer.Option(help="A column that the model sees; may be given again.")]
 Label = Annotated[str, typer.Option(help="The column with the label, the same in all rows of a sequence.")]
+Learn = Annotated[
+    str,
+    typer.Option(
+        help="every timestep, the later the more, so that a label can be read early; or the last.", rich_help_panel=o.LEARNING
+    ),
+]
 Series = Annotated[str, typer.Option(help="The column that tells sequences apart.")]
 
 
@@ -33,6 +39,7 @@ def classify(
     calendar: o.Calendar = "",
     harmonics: o.Harmonics = 2,
     bidirectional: o.Bidirectional = False,
+    learn: Learn = "every",
     epochs: o.Epochs = 100,
     patience: o.Patience = 25,
     lanes: o.Lanes = 16,
@@ -75,7 +82,7 @@ def classify(
         trained = train_classify(sequences, settings, output=place.output, resume=resume, start=start)
         streamed = stream_words(data, series=series, time=time if calendar else None)
         score = (lambda network: rescore_sequences(network, sequences, settings)) if int8 else None
-        finish(trained, place, promote, _scores(trained.metrics), data, streamed, start, score)
+        finish(trained, place, promote, (_scores(trained.metrics),), data, streamed, start, score)
 
 
 def _scores(metrics: dict[str, Any]) -> Sheet:

@@ -97,6 +97,11 @@ def periods(text: str) -> tuple[int, ...]:
         raise InvalidConfig(f"--calendar takes whole numbers of timesteps with commas between: 48,336, not {text!r}") from None
 
 
+def names(words: list[str] | None) -> list[str]:
+    """Reads an option that takes names with commas between and may be given again."""
+    return [name.strip() for word in words or [] for name in word.split(",")]
+
+
 def feedback_of(text: str) -> tuple[Route, ...]:
     """Reads `--feedback`; raises `InvalidConfig`."""
     return tuple(_route(word.strip()) for word in text.split(",")) if text.strip() else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +118,7 @@ def finish(
     trained: Trained,
     place: Place,
     promote: bool,
-    scores: Sheet,
+    scores: Sequence[Sheet],
     data: Path,
     streamed: str,
     start: Start | None,
@@ -167,7 +167,7 @@ def finish(
     kept, begun = about["kept_epoch"], f", started from {start.name}" if start else ""
     epochs = f"{len(trained.history)} epochs (kept: epoch {kept})"
     console = Console()
-    console.print(table_of(scores))
+    console.print(*map(table_of, scores))
     if exported.int8:
         console.print(table_of(int8_sheet(exported.int8, trained.metrics)))
     lines = {

@@ -66,7 +66,8 @@ def tokens(
         place.check()
         trained = train_tokens(text, settings, output=place.output, resume=resume, start=start)
         score = (lambda network: rescore_text(network, text, settings)) if int8 else None
-        finish(trained, place, promote, _scores(trained.metrics, level.removesuffix("s")), data, stream_words(data), start, score)
+        scores = (_scores(trained.metrics, level.removesuffix("s")),)
+        finish(trained, place, promote, scores, data, stream_words(data), start, score)
 
 
 def _scores(metrics: dict[str, Any], token: str) -> Sheet:

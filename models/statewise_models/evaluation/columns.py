@@ -50,6 +50,10 @@ class Columns:
                 raise InvalidConfig(f"--column: no version has a feature {feature!r}; there are {', '.join(sorted(known))}")
         return [self.column(feature) for feature in features]
 
+    def known(self, versions: Sequence[Served]) -> list[str]:
+        """Returns the columns that any version reads one timestep ahead."""
+        return [self.column(feature) for feature in dict.fromkeys(name for version in versions for name in version.ahead)]
+
     def time_for(self, versions: Sequence[Served]) -> str | None:
         """Returns the time column: the one that was named, or `time` where a version's calendar counts datetimes."""
         counted = any(version.spec.calendar and version.spec.calendar.step_seconds for version in versions)
@@ -70,12 +74,26 @@ class Columns:
                 wants, has = _step(calendar.step_seconds), _step(step_seconds)
                 raise InvalidData(f"{self.data}: {version} counts {wants}; the file has {has}")
 
-    def feed(self, version: Served, names: Sequence[str], x: NDArray[np.float32], time: NDArray[np.int64]) -> Inputs:
-        """Returns a version's inputs `[timesteps, …]` of columns `x` `[timesteps, columns]`, called `names`, and their times."""
+    def feed(
+        self,
+        version: Served,
+        names: Sequence[str],
+        x: NDArray[np.float32],
+        time: NDArray[np.int64],
+        following: NDArray[np.float32] | None = None,
+    ) -> Inputs:
+        """Returns a version's inputs `[timesteps, …]` of columns `x` `[timesteps, columns]`, called `names`, and their times.
+
+        Args:
+            following: `x` one timestep on, for what is read ahead.
+        """
         made: dict[str, Any] = {}
         for tensor in version.spec.inputs:
             if tensor.features:
-                made[tensor.name] = x[:, [names.index(self.column(feature)) for feature in tensor.features]].astype(tensor.dtype)
+                sources = [x if following is None or feature not in version.ahead else following for feature in tensor.features]
+                places = [names.index(self.column(feature)) for feature in tensor.features]
+                columns = [source[:, place] for source, place in zip(sources, places, strict=True)]
+                made[tensor.name] = np.stack(columns, axis=1).astype(tensor.dtype)
             else:
                 made[tensor.name] = time.astype(tensor.dtype)
         return made

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.spec import SERIES_MEAN, SERIES_SCALE
 from statewise_models.data.policy import InvalidData
 from statewise_models.data.table import Series, Table, read_table
 from statewise_models.evaluation.columns import Columns
 from statewise_models.evaluation.judged import Contest, Judged, Measure, same
-from statewise_models.evaluation.served import Served
+from statewise_models.evaluation.served import Given, Served
 from statewise_models.scores import naive, score
 
 MEASURES = (Measure("rmse", "RMSE", ",.4g"), Measure("mae", "MAE", ",.4g"), Measure("mape", "MAPE %", ".2f"))
@@ -31,10 +32,12 @@ def judge_forecasts(versions: Sequence[Served], columns: Columns, warm_up: int) 
         RepositoryError: a version cannot be run.
     """
     targets: tuple[str, ...] = same(versions, "targets", [version.spec.outputs[0].features for version in versions])
+    known = columns.known(versions)
     table = read_table(
         columns.data,
         targets=[columns.column(target) for target in targets],
-        inputs=columns.inputs(versions),
+        inputs=[name for name in columns.inputs(versions) if name not in known],
+        known=known,
         series=columns.series,
         time=columns.time_for(versions),
         policy=columns.policy(versions),
@@ -47,7 +50,7 @@ def judge_forecasts(versions: Sequence[Served], columns: Columns, warm_up: int) 
         raise InvalidData(
             f"{columns.data}: nothing is left to score: no series has more than {longest} timesteps, {first} are not scored"
         )
-    answers = [_forecasts(version, columns, table) for version in versions]
+    answers = [_forecasts(version, columns, table, warm_up) for version in versions]
     periods = sorted({period for version in versions if version.spec.calendar for period in version.spec.calendar.periods})
     covered = [period for period in periods if period <= first]
     contests = [_methods(versions, [each[number] for each in answers], table.series[number], covered) for number in scored]
@@ -62,10 +65,29 @@ def judge_forecasts(versions: Sequence[Served], columns: Columns, warm_up: int) 
     return Judged(tuple(map(str, versions)), MEASURES, overall, "timesteps", groups, "series", notes)
 
 
-def _forecasts(version: Served, columns: Columns, table: Table) -> list[NDArray[np.floating]]:
+def _forecasts(version: Served, columns: Columns, table: Table, warm_up: int) -> list[NDArray[np.floating]]:
     """Returns for each series the forecasts of its timesteps `[timesteps, targets]`, each made one before; NaN for the first."""
-    fed = [columns.feed(version, table.inputs, series.x[:-1], series.time[:-1]) for series in table.series]
-    return [np.concatenate([np.full((1, answer.shape[1]), np.nan), answer]) for answer in version.answers(fed)]
+    fed = [columns.feed(version, table.inputs, each.x[:-1], each.time[:-1], each.x[1:]) for each in table.series]
+    given = [_given(version, columns, series, warm_up) for series in table.series]
+    return [np.concatenate([np.full((1, answer.shape[1]), np.nan), answer]) for answer in version.answers(fed, given)]
+
+
+def _given(version: Served, columns: Columns, series: Series, warm_up: int) -> Given:
+    """Returns what the session of a series is given: what the version knows of it, else mean and scale of its warm-up.
+
+    Raises:
+        InvalidData: the version must be given something that neither tells.
+    """
+    known: Given = version.spec.series.get(series.id, {})
+    missing = [constant.name for constant in version.spec.constants if constant.required and constant.name not in known]
+    if not missing:
+        return known
+    values = series.y[:warm_up]
+    if not set(missing) <= {SERIES_MEAN, SERIES_SCALE} or not np.isfinite(values).any(axis=0).all():
+        told = f"{version} does not know series {series.id!r}, whose session must be given {', '.join(missing)}"
+        raise InvalidData(f"{columns.data}: {told}: --warm-up N takes its mean and scale from its first N timesteps")
+    mean, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    return {SERIES_MEAN: mean, SERIES_SCALE: np.where(scale > 0, scale, 1.0)}
 
 
 def _methods(

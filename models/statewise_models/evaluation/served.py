@@ -16,7 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from statewise.repository import Published, RepositoryError
-from statewise.spec import METADATA_KEY, ModelSpec, SpecError, StateSpec
+from statewise.spec import METADATA_KEY, ModelSpec, SpecError
 from statewise_models.runtime import open_runtime
 
 LANES = 64
@@ -24,6 +24,8 @@ WINDOW = 256
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
+Given = Mapping[str, Any]
+"""What a session is given at Open: constant → values, without a batch axis."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,17 +69,36 @@ class Served:
         """The columns that it reads, in order."""
         return tuple(feature for tensor in self.spec.inputs for feature in tensor.features)
 
+    @property
+    def ahead(self) -> frozenset[str]:
+        """The columns of which it reads the next timestep's value."""
+        return frozenset(
+            feature
+            for tensor in self.spec.inputs
+            if tensor.ahead
+            for feature, ahead in zip(tensor.features, tensor.ahead, strict=True)
+            if ahead
+        )
+
     def masks(self, feature: str) -> bool:
         """Whether it takes NaN in a column, or does not read it at all."""
         asked = [tensor for tensor in self.spec.inputs if feature in tensor.features]
         return all(tensor.missing[tensor.features.index(feature)] == "mask" if tensor.missing else False for tensor in asked)
 
-    def initial(self, batch: int) -> list[Array]:
-        """Returns the states of `batch` sessions just opened, in the order of the spec."""
-        return [np.full(_with_batch(state, batch), state.initial, state.dtype) for state in self.spec.states]
+    def initial(self, given: Sequence[Given]) -> list[Array]:
+        """Returns the states of sessions just opened, in the order of the spec; `given` has what each of them is given."""
+        return [
+            np.stack(
+                [np.broadcast_to(each.get(state.input, state.initial), state.shape) for each in given], state.batch_axis
+            ).astype(state.dtype)
+            for state in self.spec.states
+        ]
 
-    def walk(self, sequences: Sequence[Inputs]) -> Iterator[Chunk]:
+    def walk(self, sequences: Sequence[Inputs], given: Sequence[Given] = ()) -> Iterator[Chunk]:
         """Yields what the model answers to sequences of inputs `[timesteps, …]`, each run from its first timestep to its last.
+
+        Args:
+            given: what the session of each is given; nothing where it is left out.
 
         Raises:
             RepositoryError: an answer is not finite, or the graph cannot be run.
@@ -85,20 +106,22 @@ class Served:
         lengths = np.array([len(next(iter(inputs.values()))) for inputs in sequences])
         order = [place for place in np.argsort(-lengths, kind="stable").tolist() if lengths[place]]
         for first in range(0, len(order), LANES):
-            yield from self._walk_group(sequences, lengths, order[first : first + LANES])
+            group = order[first : first + LANES]
+            yield from self._walk_group(sequences, lengths, group, self.initial([given[place] if given else {} for place in group]))
 
-    def answers(self, sequences: Sequence[Inputs]) -> list[Array]:
-        """Returns the answers `[timesteps, …]` to each of the sequences."""
+    def answers(self, sequences: Sequence[Inputs], given: Sequence[Given] = ()) -> list[Array]:
+        """Returns the answers `[timesteps, …]` to each of the sequences; see `walk`."""
         width = self.spec.outputs[0].shape
         made = [np.empty((len(next(iter(inputs.values()))), *width), np.float32) for inputs in sequences]
-        for chunk in self.walk(sequences):
+        for chunk in self.walk(sequences, given):
             for column, (place, length) in enumerate(zip(chunk.members, chunk.lengths.tolist(), strict=True)):
                 made[place][chunk.begin : chunk.begin + length] = chunk.output[:length, column]
         return made
 
-    def _walk_group(self, sequences: Sequence[Inputs], lengths: NDArray[np.int64], group: Sequence[int]) -> Iterator[Chunk]:
+    def _walk_group(
+        self, sequences: Sequence[Inputs], lengths: NDArray[np.int64], group: Sequence[int], states: list[Array]
+    ) -> Iterator[Chunk]:
         """Walks sequences side by side, the longest first; those that have ended leave, since a run of none would abort."""
-        states = self.initial(len(group))
         for begin in range(0, int(lengths[group[0]]), WINDOW):
             members = [place for place in group if lengths[place] > begin]
             states = [
@@ -157,10 +180,6 @@ def _check_inputs(published: Published, spec: ModelSpec) -> None:
         known = tensor.features or (spec.calendar and tensor.name == spec.calendar.input) or spec.vocabulary
         if not known or (tensor.time_axis, tensor.batch_axis) != (0, 1):
             raise RepositoryError(f"{published}: nothing in a file is known to be its input {tensor.name!r}")
-
-
-def _with_batch(state: StateSpec, batch: int) -> tuple[int, ...]:
-    return (*state.shape[: state.batch_axis], batch, *state.shape[state.batch_axis :])
 
 
 def _side_by_side(arrays: Sequence[Array], begin: int, lengths: NDArray[np.int64]) -> Array:

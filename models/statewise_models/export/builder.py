@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from statewise_models.config import GATES, NetworkConfig
-from statewise_models.export import explicit
+from statewise_models.export import explicit, own_scale
 from statewise_models.export.nodes import Graph
 from statewise_models.network import TAU, Network
 
@@ -45,10 +45,12 @@ def build(network: Network) -> onnx.ModelProto:
         for layer in range(config.layers):
             vectors = _layer(graph, config, weights, layer, vectors)
     _head(graph, config, weights, vectors)
+    own_scale.pass_through(graph, config)
     states = [(name, size) for name, size in config.state_sizes.items()]
     lengths = helper.make_tensor_value_info(LENGTHS, TensorProto.INT32, ["batch"])
-    taken = [lengths, *_raw_inputs(config), *(_state(*state) for state in states)]
-    return _model(graph, config, taken, [_output(config), *(_state(f"{name}_next", size) for name, size in states)])
+    taken = [lengths, *_raw_inputs(config), *(_state(*state) for state in states), *own_scale.infos(config)]
+    returned = [_output(config), *(_state(f"{name}_next", size) for name, size in states), *own_scale.infos(config, "_next")]
+    return _model(graph, config, taken, returned)
 
 
 def build_trace(network: Network) -> onnx.ModelProto:
@@ -60,7 +62,8 @@ def build_trace(network: Network) -> onnx.ModelProto:
     config, weights, graph = network.config, weights_of(network), Graph()
     traced = explicit.trace(graph, config, weights, _front(graph, config, weights))
     _head(graph, config, weights, f"hidden_{config.layers - 1}")
-    return _model(graph, config, _raw_inputs(config), [_output(config), *(_sequence(*each) for each in traced.items())])
+    taken = [*_raw_inputs(config), *own_scale.infos(config)]
+    return _model(graph, config, taken, [_output(config), *(_sequence(*each) for each in traced.items())])
 
 
 def weights_of(network: Network) -> dict[str, NDArray[np.float32]]:
@@ -120,7 +123,7 @@ def _front(graph: Graph, config: NetworkConfig, weights: dict[str, NDArray[np.fl
 def _scaled(graph: Graph, config: NetworkConfig) -> str:
     mean = graph.constant("feature_mean", np.array([feature.mean for feature in config.features], np.float32))
     scale = graph.constant("feature_scale", np.array([feature.scale for feature in config.features], np.float32))
-    scaled = graph.add("Div", [graph.add("Sub", ["x", mean], "centred"), scale], "scaled")
+    scaled = graph.add("Div", [graph.add("Sub", [own_scale.inputs(graph, config), mean], "centred"), scale], "scaled")
     if not config.masked:
         return scaled
     absent = graph.add("IsNaN", ["x"], "absent")
@@ -218,10 +221,13 @@ def _head(graph: Graph, config: NetworkConfig, weights: dict[str, NDArray[np.flo
     mean = graph.constant("target_mean", np.array([target.mean for target in config.targets], np.float32))
     scale = graph.constant("target_scale", np.array([target.scale for target in config.targets], np.float32))
     change = graph.add("Mul", [values, scale], "change")
-    if all(place is None for place in config.base_places):
-        graph.add("Add", [change, mean], output)
-        return
-    graph.add("Add", [graph.add("Add", [change, mean], "shifted"), _base(graph, config)], output)
+    differenced = any(place is not None for place in config.base_places)
+    last = "shifted" if differenced or config.scale == "series" else output
+    shifted = graph.add("Add", [change, mean], last)
+    if config.scale == "series":
+        shifted = own_scale.outputs(graph, config, shifted, "in_own_units" if differenced else output)
+    if differenced:
+        graph.add("Add", [shifted, _base(graph, config)], output)
 
 
 def _base(graph: Graph, config: NetworkConfig) -> str:

@@ -114,7 +114,9 @@ def _cut(plain: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _row(chunk: Chunk, row: int) -> Chunk:
-    return Chunk({name: array[:, row : row + 1] for name, array in chunk.inputs.items()}, chunk.lengths[row : row + 1])
+    here = slice(row, row + 1)
+    constants = {name: array[here] for name, array in chunk.constants.items()}
+    return Chunk({name: array[:, here] for name, array in chunk.inputs.items()}, chunk.lengths[here], constants)
 
 
 @torch.no_grad()
@@ -122,7 +124,7 @@ def _values(network: Network, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
     """Returns the head's values over carried chunks `[timesteps, batch, head_size]`."""
     states, values = network.initial(len(chunks[0].lengths)), []
     for chunk in chunks:
-        value, states = network({name: torch.from_numpy(array) for name, array in chunk.inputs.items()}, states)
+        value, states = network(chunk.tensors(states[0].device), states)
         values.append(value.numpy())
     return np.concatenate(values)
 
@@ -136,7 +138,8 @@ def _difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float
 def _microseconds(network: RuntimeNetwork, batch: int) -> float:
     """Returns how long a run of one timestep takes: the least of three means."""
     (chunk,) = conversation(network.config, [(batch, 1)], seed=2, masked=False)
-    inputs, states = {name: torch.from_numpy(array) for name, array in chunk.inputs.items()}, network.initial(batch)
+    states = network.initial(batch)
+    inputs = chunk.tensors(states[0].device)
     network(inputs, states)
     means = []
     for _ in range(3):

@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor
 
+from statewise.spec import SERIES_MEAN, SERIES_SCALE
 from statewise_models.export.builder import LENGTHS, OUTPUT
 from statewise_models.network import Network
 from statewise_models.runtime import open_runtime
@@ -33,7 +34,8 @@ class RuntimeNetwork(Network):
         """Returns the head's values and the new states, as `Network.forward` does."""
         timesteps, batch = next(iter(inputs.values())).shape[:2]
         rows = np.full(batch, timesteps) if lengths is None else lengths.numpy()
-        feed = {name: tensor.numpy() for name, tensor in inputs.items()}
+        # What a series has of its own is an input of the network's timesteps, and a state of the graph's rows.
+        feed = {name: (tensor[0] if name in (SERIES_MEAN, SERIES_SCALE) else tensor).numpy() for name, tensor in inputs.items()}
         feed |= {LENGTHS: rows.astype(np.int32)}
         feed |= {name: state.detach().numpy() for name, state in zip(self.config.state_names, states, strict=True)}
         returned = [self._values, *(f"{name}_next" for name in self.config.state_names)]

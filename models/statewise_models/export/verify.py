@@ -85,7 +85,7 @@ def _traced(runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]) -> d
     """Returns all outputs of an explicit-gate graph to the chunks laid end to end, `[timesteps, batch, size]` each."""
     names = [info.name for info in runtime.get_outputs()]
     whole = {name: np.concatenate([chunk.inputs[name] for chunk in chunks]) for name in chunks[0].inputs}
-    return dict(zip(names, runtime.run(names, whole), strict=True))
+    return dict(zip(names, runtime.run(names, {**whole, **chunks[0].constants}), strict=True))
 
 
 def runtime_conversation(config: NetworkConfig, runtime: onnxruntime.InferenceSession, chunks: Sequence[Chunk]) -> Answers:
@@ -93,10 +93,17 @@ def runtime_conversation(config: NetworkConfig, runtime: onnxruntime.InferenceSe
     answers = []
     states = [np.zeros((len(chunks[0].lengths), size), np.float32) for size in config.state_sizes.values()]
     names = [OUTPUT[config.task], *(f"{name}_next" for name in config.state_names)]
+    given = dict(chunks[0].constants)
+    names += [f"{name}_next" for name in given]
     for chunk in chunks:
-        feed = {**chunk.inputs, LENGTHS: chunk.lengths.astype(np.int32), **dict(zip(config.state_names, states, strict=True))}
-        output, *states = runtime.run(names, feed)
+        carried = {**dict(zip(config.state_names, states, strict=True)), **given}
+        feed = {**chunk.inputs, LENGTHS: chunk.lengths.astype(np.int32), **carried}
+        output, *new = runtime.run(names, feed)
+        states, kept = new[: len(states)], new[len(states) :]
+        given = dict(zip(given, kept, strict=True))
         answers.append((output, states))
+    if any(not np.array_equal(given[name], array) for name, array in chunks[0].constants.items()):
+        raise ParityError("the graph does not return what it was given as it was")
     return answers
 
 

@@ -6,6 +6,7 @@ classify           whole sequences, each from the initial state
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from statewise_models.data.table import Table, read_table
 from statewise_models.data.text import Text, read_tokens
 from statewise_models.memory.gradients import Inputs, Norms, gradient_norms
 from statewise_models.network import Network
+from statewise_models.training.forecast import piece_of
+from statewise_models.training.panel import scales_of
 
 Data = Table | Labelled | Text
 
@@ -82,7 +85,11 @@ def _read(config: NetworkConfig, path: Path, columns: Columns) -> Data:
         return read_tokens(path, config.vocabulary)
     if config.task == "forecast":
         targets = [target.name for target in config.targets]
-        return read_table(path, targets=targets, inputs=names, series=columns.series, time=columns.time, policy=columns.policy)
+        known = [feature.name for feature in config.features if feature.ahead]
+        seen = [name for name in names if name not in known]
+        return read_table(
+            path, targets=targets, inputs=seen, known=known, series=columns.series, time=columns.time, policy=columns.policy
+        )
     if columns.label is None or columns.series is None:
         raise InvalidConfig("a model that classifies needs --label and --series, the columns of labels and of sequences")
     return read_labelled(
@@ -128,8 +135,10 @@ def _of_series(
 
 def _ends(one: _Sequence, back: int) -> NDArray[np.int64]:
     """Returns the timesteps whose goals are known and that have `back` timesteps before them."""
-    known = ~torch.isnan(one.goals.double()).reshape(len(one.goals), -1).any(dim=1)
-    return np.flatnonzero(known.numpy()[back:]) + back
+    known = ~torch.isnan(one.goals.double()).numpy()
+    # A part of a series may have no timestep at all.
+    some: NDArray[np.bool_] = np.any(known.reshape(len(known), math.prod(known.shape[1:])), axis=1)
+    return np.flatnonzero(some[back:]) + back
 
 
 @torch.no_grad()
@@ -166,18 +175,15 @@ def _of_sequences(network: Network, data: Labelled, back: int, windows: int, cal
 def _series(config: NetworkConfig, table: Table) -> list[_Sequence]:
     made = []
     for series in table.series:
-        inputs = {"x": torch.from_numpy(series.x[:-1])}
-        if config.calendar:
-            inputs[config.calendar.input] = torch.from_numpy(series.time[:-1])
-        made.append(_Sequence(inputs, torch.from_numpy(series.y[1:])))
+        piece = piece_of(config, scales_of(config), series)
+        inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in piece.inputs.items()}
+        made.append(_Sequence(inputs, torch.from_numpy(piece.goals)))
     return made
 
 
-def _squared_error(values: Tensor, inputs: Inputs, network: Network, goal: Tensor) -> Tensor:
+def _squared_error(values: Tensor, _: Inputs, __: Network, goal: Tensor) -> Tensor:
     """Returns the squared error of the last timestep's forecast, each target in units of its scale, summed over targets."""
-    last = {name: tensor[-1:] for name, tensor in inputs.items()}
-    scale = values.new_tensor([target.scale for target in network.config.targets])
-    return ((network.raw(values[-1:], last)[0] - goal) / scale).square().sum(dim=-1)
+    return (values[-1] - goal).square().sum(dim=-1)
 
 
 def _next_token(values: Tensor, _: Inputs, __: Network, goal: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Origin:
 def report(
     model: str,
     trained: Trained,
-    scores: Sheet,
+    scores: Sequence[Sheet],
     origin: Origin,
     exported: Exported,
     more: Sequence[Section] = (),
@@ -69,7 +69,7 @@ def report(
     subtitle = f"{config.task} · {kind} · {trained.parameters:,} parameters · {made:%d %B %Y}"
     sections = [
         *first,
-        Section("How good it is", _judged(trained), tuple(figures.items()), (scores,)),
+        Section("How good it is", _judged(trained), tuple(figures.items()), tuple(scores)),
         Section("How it learned", _learned(trained, origin), loss),
         *more,
         Section("What it learned from", _NOTES[config.task], sheets=facts.sheets, pairs=(("file", origin.data), *facts.amounts)),

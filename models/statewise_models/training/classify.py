@@ -72,10 +72,11 @@ class Batches:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassifyLesson:
-    """Cross-entropy at every timestep, later ones weighing more; judged by the errors at the last timestep."""
+    """Cross-entropy at every timestep, later ones weighing more, or at the last alone; judged by the errors at the last."""
 
     training: Batches
     validation: Batches
+    learn: str = "every"
 
     @property
     def windows_an_epoch(self) -> int:
@@ -87,7 +88,9 @@ class ClassifyLesson:
         return self.training
 
     def loss(self, values: Tensor, window: Window) -> Tensor:
-        """Returns the mean over sequences of the cross-entropy (nats), a timestep's weight growing linearly to the last."""
+        """Returns the mean over sequences of the cross-entropy (nats): of all timesteps, their weights growing, or of the last."""
+        if self.learn == "last":
+            return cross_entropy(_last(values, window), window.goals[0])
         each = cross_entropy(values.flatten(0, 1), window.goals.flatten(), reduction="none", ignore_index=VOID)
         assert window.lengths is not None
         lengths = window.lengths.to(values.device)
@@ -127,7 +130,7 @@ def train_classify(
     training = batches["training"]
     config = configure(training, settings)
     made = {name: Batches(part, bool(config.calendar), settings.lanes, name == "training") for name, part in batches.items()}
-    lesson = ClassifyLesson(made.pop("training"), made["validation"])
+    lesson = ClassifyLesson(made.pop("training"), made["validation"], settings.learn)
     with Bar.unless(observer, f"classify {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
         network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     frequent = int(np.bincount([sequence.label for sequence in training.sequences]).argmax())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise_models.config import NetworkConfig
+from statewise_models.config import Feature, NetworkConfig
 from statewise_models.data.labelled import Labelled
 from statewise_models.data.split import Cuts
 from statewise_models.data.table import Series, Table
@@ -109,10 +109,11 @@ def _inputs(config: NetworkConfig, parts: Sequence[Floats]) -> list[Row]:
     """Returns a row for each input column of `[timesteps, columns]`."""
     targets = {target.name for target in config.targets}
     columns = zip(config.features, np.concatenate(parts).T, strict=True)
-    return [
-        (feature.name, "target, input" if feature.name in targets else "input", *_numbers(feature.mean, feature.scale, column))
-        for feature, column in columns
-    ]
+    return [(feature.name, _role(feature, targets), *_numbers(feature.mean, feature.scale, column)) for feature, column in columns]
+
+
+def _role(feature: Feature, targets: Collection[str]) -> str:
+    return "known ahead" if feature.ahead else "target, input" if feature.name in targets else "input"
 
 
 def _columns(rows: Sequence[Row]) -> Sheet:

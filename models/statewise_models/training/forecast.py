@@ -1,7 +1,8 @@
 """Learns to forecast: at each timestep, from the inputs so far, the targets of the next one.
 
-table → cuts by time → scales of the training part → pieces (goals are scaled, as the network's head returns them) → lanes → `fit` →
-one-step-ahead forecasts in the columns' own units → scores beside persistence and the naive seasonal forecasts → files.
+table → cuts by time → scales of the training part, of all series or of each → pieces (goals are scaled, as the network's head
+returns them) → lanes → `fit` → one-step-ahead forecasts in the columns' own units → scores beside persistence and the naive
+seasonal forecasts → files.
 """
 
 from __future__ import annotations
@@ -17,16 +18,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from statewise.spec import SERIES_MEAN, SERIES_SCALE
 from statewise_models.config import NetworkConfig, Target
 from statewise_models.data.policy import InvalidData
 from statewise_models.data.split import Cuts, split_table
 from statewise_models.data.table import Series, Table
 from statewise_models.network import Network
-from statewise_models.scores import naive, score
 from statewise_models.training.facts import facts_of_table
 from statewise_models.training.history import Epoch, Judgement
 from statewise_models.training.lanes import Lanes, Piece, Window, cut, lay
 from statewise_models.training.loop import Observer, fit, walk
+from statewise_models.training.panel import (
+    SCALES_FILE,
+    Scales,
+    in_series_units,
+    of_series,
+    scales_of,
+    score_all,
+    score_each,
+    series_scales,
+    write_scales,
+)
 from statewise_models.training.progress import Bar
 from statewise_models.training.scaling import check_missing, features, moments
 from statewise_models.training.settings import TrainingSettings
@@ -40,6 +52,7 @@ WARM_UP = 1024  # timesteps that a session has seen before its forecasts are jud
 JUDGED_LANES = 64  # series judged side by side: more would only need more memory
 SHORTEST = 2  # timesteps to learn from: one to read, one to predict
 SHOWN = 336  # timesteps of the plot
+SPLITS = ("validation", "test")
 
 Floats = NDArray[np.float32]
 
@@ -86,7 +99,7 @@ def train_forecast(
     """Trains a network to forecast a table's targets one timestep ahead.
 
     `metrics[split][target][method]` holds `rmse`, `mae`, `mape` and `count`; methods are `model`, `persistence` and, for each
-    calendar period, `naive_<period>`.
+    calendar period, `naive_<period>`. Of several series, `metrics["series"][split][series]` holds the same of each.
 
     Args:
         output: a folder for checkpoint, metrics, evaluation and plots, or `None`.
@@ -100,7 +113,7 @@ def train_forecast(
         OSError: `output` cannot be written.
     """
     check_missing(table.inputs, [series.x for series in table.series], settings)
-    cuts = split_table(table, settings.validation, settings.test, minimum=max(settings.window, SHORTEST))
+    cuts = cut_table(table, settings)
     config = configure(table, cuts, settings)
     lesson = _lesson(config, table, cuts, settings)
     with Bar.unless(observer, f"forecast {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
@@ -114,56 +127,72 @@ def train_forecast(
     trained = Trained(network, history, metrics, settings, facts_of_table(table, cuts, config), draw, held_back)
     if output:
         trained.write(output)
+        if config.series:
+            write_scales(scales_of(config), output / SCALES_FILE)
     return trained
 
 
 def rescore_table(network: Network, table: Table, settings: TrainingSettings) -> dict[str, Any]:
     """Returns the `metrics` of another network on the splits of `train_forecast`."""
-    cuts = split_table(table, settings.validation, settings.test, minimum=max(settings.window, SHORTEST))
+    cuts = cut_table(table, settings)
     return _evaluate(table, cuts, forecast_table(network, table, cuts), settings.calendar)
+
+
+def cut_table(table: Table, settings: TrainingSettings) -> tuple[Cuts, ...]:
+    """Returns where the settings cut each series; raises as `split_table`."""
+    minimum = max(settings.window, SHORTEST)
+    when = {"cutoff": settings.cutoff, "validation_from": settings.validation_from}
+    return split_table(table, settings.validation, settings.test, minimum, **when)
 
 
 def configure(table: Table, cuts: tuple[Cuts, ...], settings: TrainingSettings) -> NetworkConfig:
     """Returns the network for a table: its columns with the scales of the training part."""
-    parts = [(series.x[part.train], series.y[part.train]) for series, part in zip(table.series, cuts, strict=True)]
+    scales = series_scales(table, cuts, max(settings.window, SHORTEST)) if settings.scale == "series" else ()
+    values = in_series_units(table, {each.name: each for each in scales})
+    parts = [(x[part.train], y[part.train]) for (x, y), part in zip(values, cuts, strict=True)]
     targets = []
     for place, name in enumerate(table.targets):
         columns = [y[:, place] for _, y in parts]
-        values = [np.diff(column.astype(np.float64)) for column in columns] if settings.difference else columns
-        mean, scale = moments(name, np.concatenate(values))
+        learned = [np.diff(column) for column in columns] if settings.difference else columns
+        mean, scale = moments(name, np.concatenate(learned))
         targets.append(Target(name, mean, scale, settings.difference))
-    columns_seen = features(table.inputs, [x for x, _ in parts], settings)
-    return settings.network("forecast", table.step_seconds, features=columns_seen, targets=tuple(targets))
+    seen = features(table.inputs, [x for x, _ in parts], settings)
+    seen = tuple(replace(feature, ahead=int(feature.name in table.known)) for feature in seen)
+    return settings.network("forecast", table.step_seconds, features=seen, targets=tuple(targets), series=scales)
 
 
 def forecast_table(network: Network, table: Table, cuts: tuple[Cuts, ...]) -> list[Floats]:
     """Returns for each series the forecasts of its timesteps `[timesteps, targets]`, each made one timestep before, in own units.
 
-    They begin with the validation part (NaN before), made by one session a series that has seen the `WARM_UP` timesteps before.
+    They begin with the validation part (NaN before), made by one session a series that has seen the `WARM_UP` timesteps before. A
+    series that ends before its validation has none, and the first timestep of one that begins after it has none.
     """
-    spans = [(max(0, part.train_end - 1 - WARM_UP), part.length - 1) for part in cuts]
-    pieces = [_piece(network.config, series).part(*span) for series, span in zip(table.series, spans, strict=True)]
-    lanes = _judged(pieces)
+    forecasts = [np.full(series.y.shape, np.nan, np.float32) for series in table.series]
+    judged = [number for number, part in enumerate(cuts) if max(part.train_end, 1) < part.length]
+    begins = [max(0, cuts[number].train_end - 1 - WARM_UP) for number in judged]
+    scales = scales_of(network.config)
+    pieces = [piece_of(network.config, scales, table.series[number]) for number in judged]
+    lanes = _judged([piece.part(begin, len(piece)) for piece, begin in zip(pieces, begins, strict=True)])
     with torch.no_grad():
         raw = torch.cat([network.raw(values, window.inputs).cpu() for window, values in walk(network, lanes)])
-    forecasts = []
-    for values, (begin, end), part in zip(lanes.pick(raw), spans, cuts, strict=True):
-        forecast = np.full((part.length, values.shape[1]), np.nan, np.float32)
-        forecast[begin + 1 : end + 1] = values
-        forecast[: part.train_end] = np.nan
-        forecasts.append(forecast)
+    for values, begin, number in zip(lanes.pick(raw), begins, judged, strict=True):
+        forecasts[number][begin + 1 :] = values
+        forecasts[number][: cuts[number].train_end] = np.nan
     return forecasts
 
 
 def _lesson(config: NetworkConfig, table: Table, cuts: tuple[Cuts, ...], settings: TrainingSettings) -> ForecastLesson:
-    whole = [_piece(config, series) for series in table.series]
-    training = [piece.part(0, part.train_end - 1) for piece, part in zip(whole, cuts, strict=True)]
+    scales = scales_of(config)
+    whole = [piece_of(config, scales, series) for series in table.series]
+    # A goal belongs to the part of the timestep after its own, so of n timesteps to learn from n − 1 have one.
+    training = [piece.part(0, part.train_end - 1) for piece, part in zip(whole, cuts, strict=True) if part.train_end >= SHORTEST]
     judged = []
     for piece, part in zip(whole, cuts, strict=True):
-        begin = max(0, part.train_end - 1 - WARM_UP)
-        goals = piece.goals.copy()
-        goals[: part.train_end - 1] = np.nan
-        judged.append(Piece(piece.inputs, goals).part(begin, part.validation_end - 1))
+        first, end = max(part.train_end - 1, 0), part.validation_end - 1
+        if first < end:
+            goals = piece.goals.copy()
+            goals[:first] = np.nan
+            judged.append(Piece(piece.inputs, goals).part(max(0, first - WARM_UP), end))
     if all(np.isnan(piece.goals).all() for piece in judged):
         raise InvalidData("the validation part has no value of any target, so no epoch could be chosen by it")
     window, lanes = settings.window, settings.lanes
@@ -175,18 +204,29 @@ def _judged(pieces: list[Piece]) -> Lanes:
     return lay(pieces, JUDGED_LANES, min(WARM_UP, max(map(len, pieces))))
 
 
-def _piece(config: NetworkConfig, series: Series) -> Piece:
-    """Returns a series with the scaled goals of its timesteps, but for the last, whose goal lies ahead."""
-    base = np.zeros_like(series.y[:-1], dtype=np.float64)
+def piece_of(config: NetworkConfig, scales: Scales, series: Series) -> Piece:
+    """Returns what a network sees of a series, and the scaled goals: all timesteps but the last, whose goal lies ahead."""
+    own_mean, own_scale = of_series(scales, series)
+    goals = series.y[1:].astype(np.float64)
     for place, source in enumerate(config.base_places):
-        if source is not None:
-            base[:, place] = series.x[:-1, source]
+        goals[:, place] -= own_mean[place] if source is None else series.x[:-1, source]
     mean = np.array([target.mean for target in config.targets])
     scale = np.array([target.scale for target in config.targets])
-    inputs: dict[str, Any] = {"x": series.x[:-1]}
+    inputs: dict[str, Any] = {"x": _seen(config, series)}
     if config.calendar:
         inputs["time"] = series.time[:-1]
-    return Piece(inputs, ((series.y[1:] - base - mean) / scale).astype(np.float32))
+    if scales:
+        given = {SERIES_MEAN: own_mean, SERIES_SCALE: own_scale}
+        inputs |= {name: np.tile(value.astype(np.float32), (len(goals), 1)) for name, value in given.items()}
+    return Piece(inputs, ((goals / own_scale - mean) / scale).astype(np.float32))
+
+
+def _seen(config: NetworkConfig, series: Series) -> Floats:
+    """Returns the inputs of every timestep but the last: its own values, and what is known of the next one."""
+    ahead = [place for place, feature in enumerate(config.features) if feature.ahead]
+    x = series.x[:-1].copy()
+    x[:, ahead] = series.x[1:, ahead]
+    return x
 
 
 def _squares(values: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,19 +237,11 @@ def _squares(values: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _evaluate(table: Table, cuts: tuple[Cuts, ...], forecasts: list[Floats], periods: tuple[int, ...]) -> dict[str, Any]:
-    """Returns the scores by split, target and method, over all series."""
-    metrics: dict[str, Any] = {}
-    for split in ("validation", "test"):
-        metrics[split] = {}
-        for place, target in enumerate(table.targets):
-            columns: dict[str, list[NDArray[np.floating]]] = {}
-            for series, part, forecast in zip(table.series, cuts, forecasts, strict=True):
-                truth = series.y[:, place]
-                methods = {"truth": truth, "model": forecast[:, place], **naive(truth, periods)}
-                for method, values in methods.items():
-                    columns.setdefault(method, []).append(values[getattr(part, split)])
-            joined = {method: np.concatenate(parts) for method, parts in columns.items()}
-            metrics[split][target] = score(joined.pop("truth"), joined)
+    """Returns the scores by split, target and method over all series, and where there are several those of each."""
+    parts = list(zip(table.series, cuts, forecasts, strict=True))
+    metrics: dict[str, Any] = {split: score_all(table.targets, parts, periods, split) for split in SPLITS}
+    if len(table.ids) > 1:
+        metrics["series"] = {split: score_each(table.targets, parts, periods, split) for split in SPLITS}
     return metrics
 
 
@@ -218,7 +250,7 @@ def _draw(
 ) -> dict[str, Figure]:
     from statewise_models.plots import plot_forecast, plot_losses
 
-    longest = max(range(len(cuts)), key=lambda number: cuts[number].length)
+    longest = max(range(len(cuts)), key=lambda number: cuts[number].length - cuts[number].train_end)
     series, part = table.series[longest], cuts[longest]
     split, whole = ("test", part.test) if part.validation_end < part.length else ("validation", part.validation)
     shown = slice(whole.start, min(whole.start + SHOWN, whole.stop))

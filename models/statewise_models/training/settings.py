@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from statewise.spec import Calendar, Missing, SpecError
-from statewise_models.config import Activation, Cell, Feature, InvalidConfig, NetworkConfig, Route, Target
+from statewise_models.config import Activation, Cell, Feature, InvalidConfig, NetworkConfig, Route, Scale, SeriesScale, Target
 
 Accelerator = Literal["auto", "cpu", "cuda"]
+Learn = Literal["every", "last"]
 
 LONGEST_PERIOD = 2**31  # timesteps: 68 years of seconds
 
@@ -33,6 +34,11 @@ class TrainingSettings:
         learning_rate: its peak: it rises over the first tenth of the run, then falls along a cosine.
         weight_decay: AdamW's.
         clip: largest norm of the gradient.
+        learn: `every` timestep of a sequence counts, the later the more, so that a label can be read early; or the `last` alone
+            (classify).
+        scale: `series` gives each series the mean and scale of its own targets, `global` one for all (forecast).
+        cutoff, validation_from: the times at which test and validation begin in all series, as the file writes times, instead of
+            `test` and `validation` (forecast); empty for shares.
         validation, test: shares held back, in time order (forecast and tokens) or drawn by `seed` (classify).
         seed: of the first weights, the order of batches and dropout.
         accelerator: `auto` takes CUDA where there is one.
@@ -58,6 +64,10 @@ class TrainingSettings:
     clip: float = 1.0
     validation: float = 0.125
     test: float = 0.25
+    cutoff: str = ""
+    validation_from: str = ""
+    learn: str = "every"
+    scale: str = "global"
     seed: int = 0
     accelerator: str = "auto"
 
@@ -74,6 +84,10 @@ class TrainingSettings:
             raise InvalidConfig(f"seed must be at least 0 and below 2**31, not {self.seed}")
         if self.accelerator not in get_args(Accelerator):
             raise InvalidConfig(f"accelerator must be one of {', '.join(get_args(Accelerator))}, not {self.accelerator!r}")
+        if self.learn not in get_args(Learn):
+            raise InvalidConfig(f"learn must be one of {', '.join(get_args(Learn))}, not {self.learn!r}")
+        if self.scale not in get_args(Scale):
+            raise InvalidConfig(f"scale must be one of {', '.join(get_args(Scale))}, not {self.scale!r}")
         # The network's own checks, on columns made up for it: a wrong cell is refused before any data is read.
         self.network("classify", 0.0, features=(Feature("x"),), labels=("a", "b"))
 
@@ -95,6 +109,7 @@ class TrainingSettings:
         features: tuple[Feature, ...],
         targets: tuple[Target, ...] = (),
         labels: tuple[str, ...] = (),
+        series: tuple[SeriesScale, ...] = (),
     ) -> NetworkConfig:
         """Returns the network of these settings for numeric columns; raises `InvalidConfig` naming what does not fit."""
         try:
@@ -102,7 +117,15 @@ class TrainingSettings:
         except SpecError as error:
             raise InvalidConfig(str(error)) from error
         return NetworkConfig(
-            task, **self.layout, features=features, calendar=calendar, harmonics=self.harmonics, targets=targets, labels=labels
+            task,
+            **self.layout,
+            features=features,
+            calendar=calendar,
+            harmonics=self.harmonics,
+            targets=targets,
+            labels=labels,
+            scale="series" if series else "global",
+            series=series,
         )
 
     @property

@@ -77,8 +77,20 @@ def _described(place: Repository, model: str) -> tuple[str, ...]:
     versions = ", ".join(f"{version}{marks.get(version, '')}" for version in place.versions(model))
     parameters = f"{spec.about['parameters']:,}" if "parameters" in spec.about else "?"
     tensors = f"{_named(spec.inputs)} → {_named(spec.outputs)}"
+    if spec.constants:
+        tensors += f"; given at Open: {', '.join(_one(each.name, each.features) for each in spec.constants)}"
     return (versions, spec.task or "", str(spec.about.get("cell", "?")), parameters, escape(tensors))
 
 
 def _named(tensors: tuple[TensorSpec, ...]) -> str:
-    return ", ".join(f"{tensor.name}({', '.join(tensor.features)})" if tensor.features else tensor.name for tensor in tensors)
+    """Names tensors and their features; `next promo` is one whose value of the next timestep is sent."""
+    return ", ".join(_one(tensor.name, _when(tensor)) for tensor in tensors)
+
+
+def _when(tensor: TensorSpec) -> tuple[str, ...]:
+    pairs = zip(tensor.features, tensor.ahead or (0,) * len(tensor.features), strict=True)
+    return tuple(f"next {feature}" if ahead else feature for feature, ahead in pairs)
+
+
+def _one(name: str, features: tuple[str, ...]) -> str:
+    return f"{name}({', '.join(features)})" if features else name

@@ -1,4 +1,7 @@
-"""The rows of a CSV → the inputs of a model's timesteps. What cannot be read is refused with its row and column."""
+"""The rows of a CSV → the inputs of a model's timesteps. What cannot be read is refused with its row and column.
+
+Where a model is told what is known of the next timestep, a row waits for the one that follows it in its series.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +42,14 @@ class Columns:
         renamed: feature → column, where they differ.
         time: the time column, or `None` for a model without a calendar. Where time is the row's index, it may be absent.
         series: the column that tells series apart, or `None`.
+        name: of the only series, where there is no such column.
     """
 
     model: Model
     renamed: dict[str, str]
     time: str | None
     series: str | None
+    name: str
 
     @property
     def wanted(self) -> list[str]:
@@ -53,6 +58,12 @@ class Columns:
         time = self.time if self.model.calendar and self.model.calendar.step_seconds else None
         return [*features, *(name for name in (time, self.series) if name)]
 
+    @property
+    def ahead(self) -> list[str]:
+        """Returns the columns whose value of the next row a timestep brings."""
+        named = [zip(tensor.features, tensor.ahead, strict=False) for tensor in self.model.inputs]
+        return [self.column(feature) for pairs in named for feature, ahead in pairs if ahead]
+
     def column(self, feature: str) -> str:
         """Returns the column that holds a feature."""
         return self.renamed.get(feature, feature)
@@ -60,24 +71,40 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One timestep: the line of the file, the series (empty where there is one only), and the inputs by name."""
+    """One timestep: the line of the file, the series, and the inputs by name."""
 
     number: int
     series: str
     inputs: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the file has of one row."""
+
+    number: int
+    cells: dict[str, str]
+
+
 def rows_of(source: TextIO, data: Path, columns: Columns) -> Iterator[Row]:
-    """Yields the timesteps of a CSV; raises `BadInput` naming the row and column that cannot be read."""
-    reader, counts = csv.DictReader(source), Counter[str]()
+    """Yields the timesteps of a CSV; raises `BadInput` naming the row and column that cannot be read.
+
+    With columns of which the next row is known, the last row of each series is no timestep: it tells those columns, and no other
+    of its cells is read.
+    """
+    reader, counts, waiting, ahead = csv.DictReader(source), Counter[str](), dict[str, _Line](), columns.ahead
     try:
         _check_header(reader.fieldnames or (), columns)
         for row in reader:
             if None in row or None in row.values():
                 raise BadInput(f"row {reader.line_num}: it has not as many fields as the header")
-            name = row[columns.series] if columns.series else ""
-            yield Row(reader.line_num, name, _inputs(columns, row, reader.line_num, counts[name]))
-            counts[name] += 1
+            name = row[columns.series] if columns.series else columns.name
+            line = _Line(reader.line_num, row)
+            now = waiting.get(name) if ahead else line
+            if now:
+                yield Row(now.number, name, _inputs(columns, now, line, counts[name]))
+                counts[name] += 1
+            waiting[name] = line
     except UnicodeDecodeError as error:
         raise BadInput(f"{data} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     except csv.Error as error:
@@ -95,21 +122,23 @@ def _check_header(header: Sequence[str], columns: Columns) -> None:
         raise BadInput(f"no column {', '.join(absent)}; the file has: {', '.join(header) or 'nothing'}")
 
 
-def _inputs(columns: Columns, row: dict[str, str], number: int, index: int) -> dict[str, Any]:
+def _inputs(columns: Columns, now: _Line, following: _Line, index: int) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
     calendar = columns.model.calendar
     for tensor in columns.model.inputs:
         if tensor.features:
-            inputs[tensor.name] = [_number(tensor, place, columns, row, number) for place in range(len(tensor.features))]
+            ahead = tensor.ahead or (0,) * len(tensor.features)
+            lines = [following if each else now for each in ahead]
+            inputs[tensor.name] = [_number(tensor, place, columns, line) for place, line in enumerate(lines)]
         elif calendar and tensor.name == calendar.input and columns.time:
-            text = row.get(columns.time)
-            inputs[tensor.name] = index if text is None else _time(text, columns.time, number, calendar.step_seconds)
+            text = now.cells.get(columns.time)
+            inputs[tensor.name] = index if text is None else _time(text, columns.time, now.number, calendar.step_seconds)
     return inputs
 
 
-def _number(tensor: TensorSpec, place: int, columns: Columns, row: dict[str, str], number: int) -> float:
-    column = columns.column(tensor.features[place])
-    text = row[column].strip()
+def _number(tensor: TensorSpec, place: int, columns: Columns, line: _Line) -> float:
+    column, number = columns.column(tensor.features[place]), line.number
+    text = line.cells[column].strip()
     masked = bool(tensor.missing) and tensor.missing[place] == "mask"
     if text.lower() in ABSENT:
         if masked:

@@ -6,8 +6,9 @@ import csv
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import numpy as np
 import typer
@@ -15,12 +16,14 @@ from rich.console import Console
 from rich.progress import track
 
 from statewise.cli import files
+from statewise.cli.given import CONSTANT_HELP, Given, told, warm_up
 from statewise.cli.problems import BadInput
 from statewise.cli.rows import Columns, Row, rows_of
 from statewise.client import Client, Model, Session
 from statewise.errors import InvalidInput
 
 Write = Callable[[list[Any]], Any]
+WARM_UP_HELP = "For series that the model does not know: their mean and scale are those of so many first rows."
 
 
 def stream(
@@ -31,23 +34,44 @@ def stream(
     time: files.Time = "time",
     column: files.Column = None,
     series: Annotated[str | None, typer.Option(help="A column that tells series apart: each gets a session.")] = None,
+    constant: Annotated[list[str] | None, typer.Option(help=CONSTANT_HELP)] = None,
+    warm_up: Annotated[int, typer.Option("--warm-up", min=0, help=WARM_UP_HELP)] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to write the predictions as CSV.", show_default="standard output")] = None,
 ) -> None:
     """Stream a file through a running server, timestep by timestep, and write what the model answers.
 
-    The answer of a row is made from that row and all before it; a forecast's answer is about the row that follows.
+    The answer of a row is made from that row and all before it; a forecast's answer is about the row that follows. Where the model
+    is told what is known of the next row (promotions, holidays), it is read from there: the last row of each series then only tells
+    these columns, and is not streamed.
+
+    **Examples**
+
+    statewise stream demand --data examples/data/demand.csv --out forecasts.csv
+
+    statewise stream store --data stores.csv --series store --warm-up 28
     """
     renamed = files.renamed(column or [])
     with ExitStack() as stack:
         source = stack.enter_context(files.opened(data))
         client = stack.enter_context(Client(address))
-        session = stack.enter_context(client.open_session(model, version=version))
+        served = client.model(model, version)
         sink = stack.enter_context(_written(out))
-        if session.model.vocabulary:
+        if served.vocabulary:
+            session = stack.enter_context(client.open_session(model, version=served.version))
             _stream_text(session, files.text_of(source, data), sink)
-        else:
-            columns = Columns(session.model, renamed, time if session.model.calendar else None, series)
-            _stream_table(client, session, rows_of(source, data, columns), columns, sink)
+            return
+        columns = Columns(served, renamed, time if served.calendar else None, series, data.stem)
+        given = _given(served, constant or [], warm_up, source, data, columns)
+        _stream_table(client, served, rows_of(source, data, columns), columns, given, sink)
+
+
+def _given(served: Model, constants: list[str], count: int, source: TextIO, data: Path, columns: Columns) -> Given:
+    given = Given(served, told(served, constants))
+    if not count:
+        return given
+    warmed = warm_up(served, rows_of(source, data, columns), count)
+    source.seek(0)
+    return replace(given, warmed=warmed)
 
 
 @contextmanager
@@ -60,20 +84,23 @@ def _written(out: Path | None) -> Iterator[Write]:
         yield csv.writer(sink, lineterminator="\n").writerow
 
 
-def _stream_table(client: Client, first: Session, rows: Iterator[Row], columns: Columns, write: Write) -> None:
-    """Streams the rows of a CSV; the first series takes the session that is open, others open their own."""
-    model, sessions = first.model, dict[str, Session]()
+def _stream_table(client: Client, model: Model, rows: Iterator[Row], columns: Columns, given: Given, write: Write) -> None:
+    """Streams the rows of a CSV, each series through a session of its own."""
+    sessions: dict[str, Session] = {}
     write(["row", *([columns.series] if columns.series else []), *_headings(model)])
     with ExitStack() as stack:
         for row in track(rows, "streaming", console=Console(stderr=True), transient=True):
-            if row.series not in sessions:
-                opened = stack.enter_context(client.open_session(model.name, version=model.version)) if sessions else first
-                sessions[row.series] = opened
             try:
+                if row.series not in sessions:
+                    opened = client.open_session(model.name, version=model.version, constants=given.to(row.series))
+                    sessions[row.series] = stack.enter_context(opened)
                 answer = sessions[row.series].step(**row.inputs)
             except InvalidInput as error:
                 raise BadInput(f"row {row.number}: {error}") from error
             write([row.number, *([row.series] if columns.series else []), *_values(model, answer)])
+    if columns.ahead:
+        told = f"the last row of each series was not streamed: it tells what is known of it ({', '.join(columns.ahead)})"
+        typer.echo(told, err=True)
 
 
 def _headings(model: Model) -> list[str]:

@@ -6,17 +6,18 @@ no torch are needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from statewise.cli import files
+from statewise.cli.given import CONSTANT_HELP, Given, told
 from statewise.cli.problems import BadInput
 from statewise.cli.repository import Root
 from statewise.cli.rows import Columns, Row, rows_of
@@ -64,6 +65,7 @@ def trace(
     column: files.Column = None,
     series: Annotated[str | None, typer.Option(help="A column that tells series apart; one of them is traced.")] = None,
     only: Annotated[str | None, typer.Option(help="With --series: which one.", show_default="the first in the file")] = None,
+    constant: Annotated[list[str] | None, typer.Option(help=CONSTANT_HELP)] = None,
     repository: Root = Path("var/repository"),
     output: Annotated[Path | None, typer.Option(help="The folder to write to.", show_default="var/trace/MODEL@VERSION")] = None,
 ) -> None:
@@ -84,10 +86,10 @@ def trace(
         raise BadInput("--only goes with --series: it says which of the series")
     place, published = _found(repository, model)
     runtime, spec = _opened(place)
-    chosen = _read(data, spec, files.renamed(column or []), time, series, only, skip + timesteps)
+    chosen, name_of_series = _read(data, spec, files.renamed(column or []), time, series, only, skip + timesteps)
     if skip >= len(next(iter(chosen.values()))):
         raise BadInput(f"--skip {skip}: there are {len(next(iter(chosen.values()))):,} timesteps to read")
-    arrays = _run(runtime, spec, chosen)
+    arrays = _run(runtime, spec, chosen, Given(spec, told(spec, constant or [])).to(name_of_series))
     folder = output or Path("var/trace") / str(published)
     source = data.name if only is None else f"{data.name}, {series} {only}"
     _write(
@@ -128,8 +130,8 @@ def _opened(file: Path) -> tuple[onnxruntime.InferenceSession, ModelSpec]:
 
 def _read(
     data: Path, spec: ModelSpec, renamed: dict[str, str], time: str, series: str | None, only: str | None, most: int
-) -> dict[str, Array]:
-    """Returns the inputs of the first `most` timesteps, `[timesteps, …]` each, and the lines of a table as `row`."""
+) -> tuple[dict[str, Array], str]:
+    """Returns the inputs of the first `most` timesteps, `[timesteps, …]` each, a table's lines as `row`; and the series' name."""
     with files.opened(data) as source:
         if spec.vocabulary:
             if series or renamed:
@@ -137,11 +139,11 @@ def _read(
             tokens = files.tokens_of(files.text_of(source, data), spec.vocabulary)
             if not tokens:
                 raise BadInput(f"{data} is empty")
-            return {spec.inputs[0].name: np.array(tokens[:most], spec.inputs[0].dtype)}
-        columns = Columns(spec, renamed, time if spec.calendar else None, series)
+            return {spec.inputs[0].name: np.array(tokens[:most], spec.inputs[0].dtype)}, data.stem
+        columns = Columns(spec, renamed, time if spec.calendar else None, series, data.stem)
         rows = list(islice(_of_one_series(rows_of(source, data, columns), columns, only), most))
     inputs = {tensor.name: np.array([row.inputs[tensor.name] for row in rows], tensor.dtype) for tensor in spec.inputs}
-    return {**inputs, ROW: np.array([row.number for row in rows])}
+    return {**inputs, ROW: np.array([row.number for row in rows])}, rows[0].series
 
 
 def _of_one_series(rows: Iterator[Row], columns: Columns, only: str | None) -> Iterator[Row]:
@@ -160,10 +162,16 @@ def _of_one_series(rows: Iterator[Row], columns: Columns, only: str | None) -> I
         raise BadInput(f"--only {only}: no row has it in column {columns.series}, which has: {named}")
 
 
-def _run(runtime: onnxruntime.InferenceSession, spec: ModelSpec, read: dict[str, Array]) -> dict[str, Array]:
+def _run(
+    runtime: onnxruntime.InferenceSession, spec: ModelSpec, read: dict[str, Array], given: Mapping[str, Any]
+) -> dict[str, Array]:
     """Returns what was read, the output and every gate and state, `[timesteps, …]` each."""
     names = [info.name for info in runtime.get_outputs()]
-    computed = runtime.run(names, {tensor.name: read[tensor.name][:, None] for tensor in spec.inputs})
+    fed = {tensor.name: read[tensor.name][:, None] for tensor in spec.inputs}
+    for state in spec.states:
+        if state.given != "never":
+            fed[state.input] = np.broadcast_to(given.get(state.input, state.initial), state.shape).astype(state.dtype)[None]
+    computed = runtime.run(names, fed)
     return {**read, **{name: array[:, 0] for name, array in zip(names, computed, strict=True)}}
 
 

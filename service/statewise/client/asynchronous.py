@@ -17,8 +17,10 @@ from statewise.client.exchange import (
     Model,
     Outputs,
     closed,
+    constants_of,
     fork_request,
     open_request,
+    read_described,
     resume_request,
 )
 from statewise.client.failures import from_rpc
@@ -26,7 +28,7 @@ from statewise.client.framed import Framed
 from statewise.client.frames import Columns
 from statewise.client.lane import Answer, Lane
 from statewise.errors import StatewiseError
-from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 CALLS = 128
 """The most calls under way that open, close, fork or take snapshots; more would be no faster, and a server refuses too many."""
@@ -53,6 +55,7 @@ class AsyncClient:
         self._closed = False
         self._calls = asyncio.Semaphore(CALLS)
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._models = model_pb2_grpc.ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._lane = Lane(self._channel, address, self._resume, timeout_seconds)
 
     async def __aenter__(self) -> Self:
@@ -71,10 +74,16 @@ class AsyncClient:
         resume: bool = False,
         retained_replies: int = 0,
         snapshot: bytes = b"",
+        constants: Mapping[str, ArrayLike] | None = None,
     ) -> AsyncSession:
         """Opens a session of a model; see `Client.open_session`."""
-        request = open_request(model, version, session_id, idle_timeout_seconds, resume, retained_replies, snapshot)
+        given = constants_of(await self.model(model, version), constants) if constants else ()
+        request = open_request(model, version, session_id, idle_timeout_seconds, resume, retained_replies, snapshot, given)
         return AsyncSession(self, Exchange(await self._call(self._stub.OpenSession, request)))
+
+    async def model(self, name: str, version: int = 0) -> Model:
+        """Returns what a model takes and returns, without opening a session; see `Client.model`."""
+        return read_described(await self._call(self._models.GetModel, model_pb2.GetModelRequest(name=name, version=version)))
 
     def frame(self, sessions: Sequence[AsyncSession]) -> AsyncFrame:
         """Returns the sessions as one, to be stepped together: the fastest way, where their timesteps come together."""

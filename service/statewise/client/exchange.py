@@ -8,8 +8,8 @@ its side, so both agree on the position without asking; and what was asked can b
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,9 +17,9 @@ from google.protobuf.duration_pb2 import Duration
 from numpy.typing import ArrayLike, NDArray
 
 from statewise.errors import Reason, StatewiseError, Unavailable, error
-from statewise.spec import Calendar, TensorSpec, Vocabulary
-from statewise.tensors import DTYPES
-from statewise.v1 import model_pb2, sequence_pb2
+from statewise.spec import Calendar, ConstantSpec, TensorSpec, Vocabulary
+from statewise.tensors import DTYPES, decode, encode
+from statewise.v1 import model_pb2, sequence_pb2, tensor_pb2
 
 Array = NDArray[Any]
 Outputs = Any
@@ -41,6 +41,8 @@ class Model:
         task: `forecast`, `classify`, `tokens`, or empty.
         calendar: how the time input counts, or `None`.
         vocabulary: the meaning of token ids, or `None`.
+        constants: what a session may or must be given when it is opened.
+        series: of `Client.model` alone: for the series that it was trained on, what to give their sessions as `constants`.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Model:
     outputs: tuple[TensorSpec, ...]
     calendar: Calendar | None
     vocabulary: Vocabulary | None
+    constants: tuple[ConstantSpec, ...] = ()
+    series: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,14 +172,8 @@ class Exchange:
 
 
 def _cast(tensor: TensorSpec, value: ArrayLike, leading: tuple[int, ...]) -> Array:
-    """Returns the value in the input's dtype: numbers become floats, but a float never silently becomes an integer."""
-    try:
-        array = np.asarray(value)
-    except ValueError as ragged:
-        raise error(Reason.BAD_FIELD, f"{tensor.name}: {ragged}", field=tensor.name) from ragged
-    kinds = {"f": "fiub", "i": "iu", "b": "b"}[np.dtype(tensor.dtype).kind]
-    if array.dtype.kind not in kinds:
-        raise error(Reason.BAD_FIELD, f"{tensor.name}: takes {tensor.dtype}, not {array.dtype}", field=tensor.name)
+    """Returns the value in the input's dtype."""
+    array = _read(tensor, value)
     axes = len(leading) + len(tensor.shape)
     if (
         array.ndim not in (axes, axes + 1)
@@ -185,7 +183,22 @@ def _cast(tensor: TensorSpec, value: ArrayLike, leading: tuple[int, ...]) -> Arr
         one, many = [*leading, *tensor.shape], [*leading, "timesteps", *tensor.shape]
         message = f"{tensor.name}: takes {one} for one timestep or {many} for several, not {list(array.shape)}"
         raise error(Reason.BAD_FIELD, message.replace("'", ""), field=tensor.name)
-    if kinds == "iu" and array.size and not _fits(array, tensor.dtype):
+    return _converted(tensor, array)
+
+
+def _read(tensor: TensorSpec | ConstantSpec, value: ArrayLike) -> Array:
+    """Returns the value as an array: numbers become floats, but a float never silently becomes an integer."""
+    try:
+        array = np.asarray(value)
+    except ValueError as ragged:
+        raise error(Reason.BAD_FIELD, f"{tensor.name}: {ragged}", field=tensor.name) from ragged
+    if array.dtype.kind not in {"f": "fiub", "i": "iu", "b": "b"}[np.dtype(tensor.dtype).kind]:
+        raise error(Reason.BAD_FIELD, f"{tensor.name}: takes {tensor.dtype}, not {array.dtype}", field=tensor.name)
+    return array
+
+
+def _converted(tensor: TensorSpec | ConstantSpec, array: Array) -> Array:
+    if np.dtype(tensor.dtype).kind == "i" and array.size and not _fits(array, tensor.dtype):
         raise error(Reason.BAD_FIELD, f"{tensor.name}: {array.max()} or {array.min()} is beyond {tensor.dtype}", field=tensor.name)
     with np.errstate(over="ignore"):  # it becomes infinite, and the server refuses that by name
         return array.astype(tensor.dtype)
@@ -209,6 +222,24 @@ def read_model(message: model_pb2.Model) -> Model:
         tuple(_read_tensor(tensor) for tensor in spec.outputs),
         calendar if spec.HasField("calendar") else None,
         vocabulary,
+        tuple(_read_constant(constant) for constant in spec.constants),
+    )
+
+
+def read_described(response: model_pb2.GetModelResponse) -> Model:
+    """Returns the model that `GetModel` tells of, with what it knows of its series."""
+    known = {each.series: {tensor.name: decode(tensor) for tensor in each.constants} for each in response.series}
+    return replace(read_model(response.model), series=known)
+
+
+def _read_constant(message: model_pb2.ConstantSpec) -> ConstantSpec:
+    return ConstantSpec(
+        message.name,
+        DTYPES[message.data_type].name,  # type: ignore[arg-type]
+        tuple(message.shape),
+        features=tuple(message.features),
+        required=message.required,
+        positive=message.positive,
     )
 
 
@@ -221,6 +252,7 @@ def _read_tensor(message: model_pb2.TensorSpec) -> TensorSpec:
         missing=tuple("mask" if missing == model_pb2.MISSING_MASK else "refuse" for missing in message.missing),
         minimum=message.minimum if message.HasField("minimum") else None,
         maximum=message.maximum if message.HasField("maximum") else None,
+        ahead=tuple(message.ahead),
     )
 
 
@@ -232,6 +264,7 @@ def open_request(
     resume: bool = False,
     retained_replies: int = 0,
     snapshot: bytes = b"",
+    constants: Sequence[tensor_pb2.Tensor] = (),
 ) -> sequence_pb2.OpenSessionRequest:
     """Returns the request that opens a session; its token makes it safe to be sent again."""
     if resume and not session_id:
@@ -245,7 +278,31 @@ def open_request(
         retained_replies=retained_replies,
         open_token=secrets.token_bytes(16),
         snapshot=snapshot,
+        constants=constants,
     )
+
+
+def constants_of(model: Model, constants: Mapping[str, ArrayLike]) -> list[tensor_pb2.Tensor]:
+    """Returns what an open gives, in the dtypes of the model; raises `InvalidInput` for a name that it does not know.
+
+    A number goes where one number is taken, whatever the shape.
+    """
+    known = {constant.name: constant for constant in model.constants}
+    for name in constants:
+        if name not in known:
+            told = f"the sessions of {model.name!r} are given {', '.join(known) or 'nothing'} when they are opened"
+            raise error(Reason.BAD_FIELD, f"{name}: unknown; {told}", field=name)
+    return [encode(name, _constant(known[name], value)) for name, value in constants.items()]
+
+
+def _constant(constant: ConstantSpec, value: ArrayLike) -> Array:
+    array = _read(constant, value)
+    if array.size == 1 and np.prod(constant.shape, dtype=int) == 1:
+        array = array.reshape(constant.shape)
+    if array.shape != constant.shape:
+        message = f"{constant.name}: takes {list(constant.shape)}, not {list(array.shape)}"
+        raise error(Reason.BAD_FIELD, message, field=constant.name)
+    return _converted(constant, array)
 
 
 def resume_request(exchange: Exchange) -> sequence_pb2.OpenSessionRequest:

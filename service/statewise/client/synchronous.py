@@ -19,15 +19,17 @@ from statewise.client.exchange import (
     Model,
     Outputs,
     closed,
+    constants_of,
     fork_request,
     open_request,
+    read_described,
     resume_request,
 )
 from statewise.client.failures import from_rpc
 from statewise.client.framed import Framed
 from statewise.client.stream import Answer, Stream
 from statewise.errors import StatewiseError
-from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 
 class Client:
@@ -46,6 +48,7 @@ class Client:
         self._timeout_seconds = timeout_seconds
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._models = model_pb2_grpc.ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._closed = False
         self._stream = Stream(self._channel, address, self._resume, timeout_seconds)
 
@@ -65,6 +68,7 @@ class Client:
         resume: bool = False,
         retained_replies: int = 0,
         snapshot: bytes = b"",
+        constants: Mapping[str, ArrayLike] | None = None,
     ) -> Session:
         """Opens a session of a model; use it as a context manager, or close it.
 
@@ -76,12 +80,25 @@ class Client:
             resume: go on with the session of that id if it is open; the `session.position` tells where it stands.
             retained_replies: how many steps of the session may be in flight; 0 is the server's default, 4.
             snapshot: what `Session.snapshot` returned, to start from; the model and version are then the snapshot's.
+            constants: the first values of states by name, such as `{"series_scale": 12.5}`; `session.model.constants` tells which
+                the model takes. A session that is open keeps those that it was given.
 
         Raises:
             ModelUnknown, AlreadyOpen, Overloaded, InvalidInput, Unavailable: nothing was opened.
         """
-        request = open_request(model, version, session_id, idle_timeout_seconds, resume, retained_replies, snapshot)
+        given = constants_of(self.model(model, version), constants) if constants else ()
+        request = open_request(model, version, session_id, idle_timeout_seconds, resume, retained_replies, snapshot, given)
         return Session(self, Exchange(self._call(self._stub.OpenSession, request)))
+
+    def model(self, name: str, version: int = 0) -> Model:
+        """Returns what a model takes and returns, without opening a session.
+
+        Its `series` holds what the sessions of the series that it was trained on are to be given as `constants`.
+
+        Raises:
+            ModelUnknown, EngineFailed, Unavailable: it cannot be told.
+        """
+        return read_described(self._call(self._models.GetModel, model_pb2.GetModelRequest(name=name, version=version)))
 
     def frame(self, sessions: Sequence[Session]) -> Frame:
         """Returns the sessions as one, to be stepped together: the fastest way, where their timesteps come together."""

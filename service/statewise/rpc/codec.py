@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
+from google.rpc import status_pb2
 from numpy.typing import NDArray
 
 from statewise.config import Limits
@@ -15,7 +16,7 @@ from statewise.host import Closed, Found, Host, Mode, Open, Opened
 from statewise.models import Served
 from statewise.repository import RepositoryError, Serving
 from statewise.rpc.status import to_status
-from statewise.spec import ModelSpec, TensorSpec
+from statewise.spec import ConstantSpec, ModelSpec, TensorSpec
 from statewise.tensors import DATA_TYPES, NUMBERS, decode, encode
 from statewise.v1 import model_pb2, sequence_pb2, tensor_pb2
 
@@ -92,6 +93,7 @@ def opening(request: sequence_pb2.OpenSessionRequest) -> Open:
         request.open_token,
         request.snapshot,
         request.server_instance,
+        _named(((tensor.name or UNNAMED, tensor) for tensor in request.constants), "constants"),
     )
 
 
@@ -129,9 +131,13 @@ def frame_response(request_id: int, answer: Answer, rows: Indices | None) -> seq
     )
 
 
-def frame_refusal(request_id: int, refused: Iterable[tuple[int, int, StatewiseError]]) -> sequence_pb2.StepFrameResponse:
+def frame_refusal(request_id: int, refused: Sequence[tuple[int, int, StatewiseError]]) -> sequence_pb2.StepFrameResponse:
     """Returns the answer to rows of a frame that failed: row, position and why."""
-    errors = [sequence_pb2.RowError(row=row, position=position, error=to_status(problem)) for row, position, problem in refused]
+    statuses: dict[int, status_pb2.Status] = {}  # of a frame that is refused as a whole, all rows have one problem
+    errors = []
+    for row, position, problem in refused:
+        status = statuses.get(id(problem)) or statuses.setdefault(id(problem), to_status(problem))
+        errors.append(sequence_pb2.RowError(row=row, position=position, error=status))
     return sequence_pb2.StepFrameResponse(request_id=request_id, errors=errors)
 
 
@@ -169,6 +175,17 @@ def close_response(closed: Closed) -> sequence_pb2.CloseSessionResponse:
 def model(served: Served) -> model_pb2.Model:
     """Returns a model version with its spec."""
     return model_pb2.Model(name=served.name, version=served.version, spec=_spec(served.spec), digest=served.loaded.digest)
+
+
+def series(spec: ModelSpec) -> list[model_pb2.SeriesConstants]:
+    """Returns what the sessions of the series are to be given that the model was trained on."""
+    dtypes = {constant.name: constant.dtype for constant in spec.constants}
+    return [
+        model_pb2.SeriesConstants(
+            series=name, constants=[encode(key, np.asarray(value, dtypes[key])) for key, value in given.items()]
+        )
+        for name, given in spec.series.items()
+    ]
 
 
 def summary(host: Host, name: str) -> model_pb2.ModelSummary:
@@ -223,13 +240,16 @@ def duration(length_seconds: float) -> Duration:
 def _inputs(
     tensors: Iterable[tensor_pb2.Tensor], session_id: str = "", only_input: Callable[[str], str | None] = lambda _: None
 ) -> dict[str, Array]:
-    inputs: dict[str, Array] = {}
-    for tensor in tensors:
-        name = tensor.name or only_input(session_id) or UNNAMED
-        if name in inputs:
-            raise error(Reason.BAD_FIELD, f"inputs: {name!r} is there twice", field="inputs")
-        inputs[name] = decode(tensor)
-    return inputs
+    return _named(((tensor.name or only_input(session_id) or UNNAMED, tensor) for tensor in tensors), "inputs")
+
+
+def _named(tensors: Iterable[tuple[str, tensor_pb2.Tensor]], field: str) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for name, tensor in tensors:
+        if name in arrays:
+            raise error(Reason.BAD_FIELD, f"{field}: {name!r} is there twice", field=field)
+        arrays[name] = decode(tensor)
+    return arrays
 
 
 def _column(raw: bytes, field: str) -> NDArray[np.uint64]:
@@ -243,6 +263,7 @@ def _spec(spec: ModelSpec) -> model_pb2.ModelSpec:
         task=spec.task or "",
         inputs=[_tensor(tensor) for tensor in spec.inputs],
         outputs=[_tensor(tensor) for tensor in spec.outputs],
+        constants=[_constant(constant) for constant in spec.constants],
     )
     if spec.calendar:
         calendar = spec.calendar
@@ -264,4 +285,16 @@ def _tensor(tensor: TensorSpec) -> model_pb2.TensorSpec:
         missing=[_MISSING[missing] for missing in tensor.missing],
         minimum=tensor.minimum,
         maximum=tensor.maximum,
+        ahead=tensor.ahead,
+    )
+
+
+def _constant(constant: ConstantSpec) -> model_pb2.ConstantSpec:
+    return model_pb2.ConstantSpec(
+        name=constant.name,
+        data_type=DATA_TYPES[constant.dtype],  # type: ignore[arg-type]
+        shape=constant.shape,
+        features=constant.features,
+        required=constant.required,
+        positive=constant.positive,
     )

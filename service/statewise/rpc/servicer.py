@@ -121,5 +121,8 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         """Tells all of one model."""
         served = await self._host.models.find(request.name, request.version, "")
         return model_pb2.GetModelResponse(
-            model=codec.model(served), summary=codec.summary(self._host, request.name), limits=codec.limits(self._host.limits)
+            model=codec.model(served),
+            summary=codec.summary(self._host, request.name),
+            limits=codec.limits(self._host.limits),
+            series=codec.series(served.spec),
         )

@@ -13,7 +13,8 @@ from statewise.errors import Reason, StatewiseError
 
 DOMAIN = "statewise"
 LONGEST_MESSAGE = 1000
-"""Characters. A unary error travels in HTTP/2 headers, which carry 8 KiB; what a client sent may be echoed in it."""
+"""Bytes. A unary error travels in HTTP/2 headers, which carry 8 KiB, twice: percent-encoded, which makes three bytes of one that is
+not ASCII, and in base64; and what a client sent may be echoed in it."""
 
 CODE_OF_REASON: dict[Reason, grpc.StatusCode] = {
     Reason.AHEAD: grpc.StatusCode.OUT_OF_RANGE,
@@ -45,9 +46,14 @@ def to_status(error: StatewiseError) -> status_pb2.Status:
         fraction, whole = math.modf(error.retry_after_seconds)
         delay = Duration(seconds=int(whole), nanos=int(fraction * 1e9))
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    message = str(error)
-    short = message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
-    return status_pb2.Status(code=code.value[0], message=short, details=details)
+    return status_pb2.Status(code=code.value[0], message=_short(str(error)), details=details)
+
+
+def _short(message: str) -> str:
+    raw = message.encode()
+    if len(raw) <= LONGEST_MESSAGE:
+        return message
+    return raw[: LONGEST_MESSAGE - len("…".encode())].decode(errors="ignore") + "…"
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> any_pb2.Any:

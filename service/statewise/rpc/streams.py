@@ -1,8 +1,8 @@
 """The two streams of steps, one for single steps and one for frames: read, ask, answer.
 
 Each has a reader, which asks the host for what arrives, and a writer, which sends what is answered. At most `ROWS` steps of a
-stream are unanswered or unsent at a time; past that it is not read, so a client that does not read its answers stops being
-served.
+stream are unanswered or unsent at a time, and about `MESSAGES` answers or `BYTES` of them unsent; past that it is not read, so a
+client that does not read its answers stops being served.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 import structlog
+from grpc_status import rpc_status
 
 from statewise.conversation import Answer, Frame, Indices, Step
 from statewise.errors import Reason, StatewiseError, error
 from statewise.rpc import codec
+from statewise.rpc.status import to_status
 from statewise.v1 import sequence_pb2
 
 ROWS = 4096
 MESSAGES = 256
+BYTES = 256 * 1024
+ROWS_REFUSED = 4 * ROWS
+"""The most rows of one frame that are refused one by one; a frame of more ends its stream, as a message of too many bytes does."""
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext
@@ -58,18 +63,22 @@ class Stream(ABC, Generic[Request, Response]):
 
     def __init__(self, host: Steps) -> None:
         self._host = host
-        self._responses: deque[tuple[Response, int]] = deque()
+        self._responses: deque[tuple[Response, int, int]] = deque()
+        self._bytes = 0  # of these
         self._something: asyncio.Future[None] | None = None  # resolved for the writer that waits
         self._room = asyncio.Event()
         self._rows = 0  # of requests read whose responses are not sent
         self._unanswered = 0  # of these, rows that wait for their answer
         self._ended = False
+        self._broken: StatewiseError | None = None
 
     async def serve(self, context: Context[Request, Response]) -> None:
         """Reads and writes until the client and its steps are done."""
         reader = asyncio.create_task(self._read(context))
         try:
             await self._write(context)
+            if self._broken:
+                await context.abort_with_status(rpc_status.to_status(to_status(self._broken)))
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -86,24 +95,28 @@ class Stream(ABC, Generic[Request, Response]):
 
     @abstractmethod
     def rows(self, request: Request) -> int:
-        """Returns how many steps a message asks for."""
+        """Returns how many steps a message asks for; raises `StatewiseError` if the stream is to end for it."""
 
     def send(self, response: Response, rows: int) -> None:
         """Queues a response that answers `rows` steps."""
         self._unanswered -= rows
-        self._responses.append((response, rows))
+        size = response.ByteSize()
+        self._bytes += size
+        self._responses.append((response, rows, size))
         self._wake()
 
     async def _read(self, context: Context[Request, Response]) -> None:
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
                 rows = self.rows(request)
-                while self._rows and (self._rows + rows > ROWS or len(self._responses) > MESSAGES):
+                while self._rows and (self._rows + rows > ROWS or len(self._responses) > MESSAGES or self._bytes > BYTES):
                     self._room.clear()
                     await self._room.wait()
                 self._rows += rows
                 self._unanswered += rows
                 self.ask(request)
+        except StatewiseError as problem:
+            self._broken = problem
         finally:
             self.end()
 
@@ -114,9 +127,10 @@ class Stream(ABC, Generic[Request, Response]):
                 self._something = asyncio.get_running_loop().create_future()
                 await self._something
                 continue
-            response, rows = self._responses.popleft()
+            response, rows, size = self._responses.popleft()
             await context.write(response)
             self._rows -= rows
+            self._bytes -= size
             self._room.set()
 
     def _wake(self) -> None:
@@ -156,7 +170,10 @@ class FrameStream(Stream[sequence_pb2.StepFrameRequest, sequence_pb2.StepFrameRe
 
     def rows(self, request: sequence_pb2.StepFrameRequest) -> int:
         """Returns the number of the frame's sessions; a frame that cannot be read counts as one."""
-        return len(request.handles) // 8 or 1
+        rows = len(request.handles) // 8 or 1
+        if rows > ROWS_REFUSED:
+            raise error(Reason.BAD_FIELD, f"handles: {rows} sessions in one frame", field="handles")
+        return rows
 
     def ask(self, request: sequence_pb2.StepFrameRequest) -> None:
         """Asks for the rows of a frame."""

@@ -3,13 +3,14 @@
 from statewise.sessions.digest import digests
 from statewise.sessions.rows import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS, Rows
 from statewise.sessions.steps import NONE
-from statewise.sessions.table import Admission, Failures, Opening, Sessions
+from statewise.sessions.table import RETRY_SECONDS, Admission, Failures, Opening, Sessions
 
 __all__ = [
     "INITIAL_ROW",
     "NONE",
     "PADDING_ROW",
     "RESERVED_ROWS",
+    "RETRY_SECONDS",
     "Admission",
     "Failures",
     "Opening",

@@ -62,7 +62,7 @@ class Replies:
         return places
 
     def store(self, model: int, sessions: Indices, places: Indices, outputs: Mapping[str, Array]) -> None:
-        """Keeps outputs `[steps, timesteps, …]`, all of the same number of timesteps."""
+        """Keeps outputs `[steps, timesteps, …]`, all of the same number of timesteps; those of sessions that have ended go."""
         if self._long:
             for place, session in zip(places.tolist(), sessions.tolist(), strict=True):
                 self._drop_long(place, session)
@@ -72,6 +72,8 @@ class Replies:
                 columns[name][places, sessions] = array[:, 0]
             return
         for row, key in enumerate(zip(places.tolist(), sessions.tolist(), strict=True)):
+            if self.start[key] == NONE:  # closed while it ran, and forgotten since `retain`
+                continue
             self._long[key] = {name: array[row].copy() for name, array in outputs.items()}
             self._long_bytes += _size(self._long[key])
         while self._long_bytes > self._budget_bytes:

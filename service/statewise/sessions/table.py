@@ -102,7 +102,8 @@ class Sessions:
         self.idle_timeout = np.zeros(capacity, np.float64)
         self.last_used = np.zeros(capacity, np.float64)
         self.live = np.zeros(capacity, np.bool_)
-        self._pools: list[Rows] = []
+        self._pools: dict[int, Rows] = {}
+        self._next_pool = 0
         self._sessions_of_model: dict[int, int] = {}
         self._ending = 0  # sessions that have ended and are not reclaimed
 
@@ -114,8 +115,14 @@ class Sessions:
 
     def add_pool(self, rows: Rows) -> int:
         """Returns the number by which sessions name these rows."""
-        self._pools.append(rows)
-        return len(self._pools) - 1
+        number = self._next_pool
+        self._next_pool += 1
+        self._pools[number] = rows
+        return number
+
+    def remove_pool(self, number: int) -> None:
+        """Lets go of rows that no session holds any more."""
+        del self._pools[number]
 
     def rows_of(self, session: int) -> Rows:
         """Returns the rows that hold a session's state."""
@@ -137,7 +144,7 @@ class Sessions:
         return child
 
     def restore(self, session_id: str, opening: Opening, row: int, position: int, now: float) -> int:
-        """Starts a session at a state that was written to `row`, which becomes its own; see `open`."""
+        """Starts a session at the state in `row`, which becomes its own (or at the initial one, in `INITIAL_ROW`); see `open`."""
         return self._start(session_id, opening, row, position, now)
 
     def admit(self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests, now: float) -> Admission:
@@ -365,7 +372,14 @@ class Sessions:
             self.rows_of(session).drop(self.row[[session]])
             self.replies.forget(session)
             self.directory.release(session)
-            self._sessions_of_model[int(self.model[session])] -= 1
+            self._forget_model_of(session)
+
+    def _forget_model_of(self, session: int) -> None:
+        """Counts a session of its model less."""
+        model = int(self.model[session])
+        self._sessions_of_model[model] -= 1
+        if not self._sessions_of_model[model]:
+            del self._sessions_of_model[model]
 
 
 def _out_of_order(reason: Reason, position: int, tail: int) -> StatewiseError:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from statewise.v1 import tensor_pb2 as statewise_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18statewise/v1/model.proto\x12\x0cstatewise.v1\x1a\x19statewise/v1/tensor.proto\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.statewise.v1.ModelSummary\"\x93\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\x03\x12\x16\n\x0e\x63\x61nary_version\x18\x03 \x01(\x03\x12\x14\n\x0c\x63\x61nary_share\x18\x04 \x01(\x01\x12.\n\x08versions\x18\x05 \x03(\x0b\x32\x1c.statewise.v1.VersionSummary\"S\n\x0eVersionSummary\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x0f\n\x07refused\x18\x03 \x01(\t\x12\x10\n\x08sessions\x18\x04 \x01(\r\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x89\x01\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\x12+\n\x07summary\x18\x02 \x01(\x0b\x32\x1a.statewise.v1.ModelSummary\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.statewise.v1.Limits\"\x89\x01\n\x06Limits\x12\x10\n\x08sessions\x18\x01 \x01(\r\x12\x15\n\rpending_steps\x18\x02 \x01(\r\x12\x11\n\ttimesteps\x18\x03 \x01(\r\x12\x12\n\nframe_rows\x18\x04 \x01(\r\x12\x15\n\rmessage_bytes\x18\x05 \x01(\r\x12\x18\n\x10retained_replies\x18\x06 \x01(\r\"]\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x04spec\x18\x03 \x01(\x0b\x32\x17.statewise.v1.ModelSpec\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\xc6\x01\n\tModelSpec\x12\x0c\n\x04task\x18\x01 \x01(\t\x12(\n\x06inputs\x18\x02 \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12)\n\x07outputs\x18\x03 \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12(\n\x08\x63\x61lendar\x18\x04 \x01(\x0b\x32\x16.statewise.v1.Calendar\x12,\n\nvocabulary\x18\x05 \x01(\x0b\x32\x18.statewise.v1.Vocabulary\"\xd2\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.statewise.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12&\n\x07missing\x18\x05 \x03(\x0e\x32\x15.statewise.v1.Missing\x12\x14\n\x07minimum\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x07 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"@\n\x08\x43\x61lendar\x12\r\n\x05input\x18\x01 \x01(\t\x12\x14\n\x0cstep_seconds\x18\x02 \x01(\x01\x12\x0f\n\x07periods\x18\x03 \x03(\x03\"/\n\nVocabulary\x12\x12\n\ncharacters\x18\x01 \x03(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x08*H\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x12\n\x0eMISSING_REFUSE\x10\x01\x12\x10\n\x0cMISSING_MASK\x10\x02\x32\xaa\x01\n\x0cModelService\x12O\n\nListModels\x12\x1f.statewise.v1.ListModelsRequest\x1a .statewise.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.statewise.v1.GetModelRequest\x1a\x1e.statewise.v1.GetModelResponseB\x96\x01\n\x0fio.statewise.v1B\nModelProtoP\x01Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\xf8\x01\x01\xa2\x02\x03STW\xaa\x02\x0cStatewise.V1\xca\x02\x0cStatewise\\V1\xea\x02\rStatewise::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18statewise/v1/model.proto\x12\x0cstatewise.v1\x1a\x19statewise/v1/tensor.proto\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.statewise.v1.ModelSummary\"\x93\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\x03\x12\x16\n\x0e\x63\x61nary_version\x18\x03 \x01(\x03\x12\x14\n\x0c\x63\x61nary_share\x18\x04 \x01(\x01\x12.\n\x08versions\x18\x05 \x03(\x0b\x32\x1c.statewise.v1.VersionSummary\"S\n\x0eVersionSummary\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x0f\n\x07refused\x18\x03 \x01(\t\x12\x10\n\x08sessions\x18\x04 \x01(\r\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xb8\x01\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\x12+\n\x07summary\x18\x02 \x01(\x0b\x32\x1a.statewise.v1.ModelSummary\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.statewise.v1.Limits\x12-\n\x06series\x18\x04 \x03(\x0b\x32\x1d.statewise.v1.SeriesConstants\"J\n\x0fSeriesConstants\x12\x0e\n\x06series\x18\x01 \x01(\t\x12\'\n\tconstants\x18\x02 \x03(\x0b\x32\x14.statewise.v1.Tensor\"\x89\x01\n\x06Limits\x12\x10\n\x08sessions\x18\x01 \x01(\r\x12\x15\n\rpending_steps\x18\x02 \x01(\r\x12\x11\n\ttimesteps\x18\x03 \x01(\r\x12\x12\n\nframe_rows\x18\x04 \x01(\r\x12\x15\n\rmessage_bytes\x18\x05 \x01(\r\x12\x18\n\x10retained_replies\x18\x06 \x01(\r\"]\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x04spec\x18\x03 \x01(\x0b\x32\x17.statewise.v1.ModelSpec\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\xf5\x01\n\tModelSpec\x12\x0c\n\x04task\x18\x01 \x01(\t\x12(\n\x06inputs\x18\x02 \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12)\n\x07outputs\x18\x03 \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12(\n\x08\x63\x61lendar\x18\x04 \x01(\x0b\x32\x16.statewise.v1.Calendar\x12,\n\nvocabulary\x18\x05 \x01(\x0b\x32\x18.statewise.v1.Vocabulary\x12-\n\tconstants\x18\x06 \x03(\x0b\x32\x1a.statewise.v1.ConstantSpec\"\x8c\x01\n\x0c\x43onstantSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.statewise.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x10\n\x08required\x18\x05 \x01(\x08\x12\x10\n\x08positive\x18\x06 \x01(\x08\"\xe1\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.statewise.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12&\n\x07missing\x18\x05 \x03(\x0e\x32\x15.statewise.v1.Missing\x12\x14\n\x07minimum\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\r\n\x05\x61head\x18\x08 \x03(\x05\x42\n\n\x08_minimumB\n\n\x08_maximum\"@\n\x08\x43\x61lendar\x12\r\n\x05input\x18\x01 \x01(\t\x12\x14\n\x0cstep_seconds\x18\x02 \x01(\x01\x12\x0f\n\x07periods\x18\x03 \x03(\x03\"/\n\nVocabulary\x12\x12\n\ncharacters\x18\x01 \x03(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x08*H\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x12\n\x0eMISSING_REFUSE\x10\x01\x12\x10\n\x0cMISSING_MASK\x10\x02\x32\xaa\x01\n\x0cModelService\x12O\n\nListModels\x12\x1f.statewise.v1.ListModelsRequest\x1a .statewise.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.statewise.v1.GetModelRequest\x1a\x1e.statewise.v1.GetModelResponseB\x96\x01\n\x0fio.statewise.v1B\nModelProtoP\x01Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\xf8\x01\x01\xa2\x02\x03STW\xaa\x02\x0cStatewise.V1\xca\x02\x0cStatewise\\V1\xea\x02\rStatewise::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'statewise.v1.model_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017io.statewise.v1B\nModelProtoP\001Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\370\001\001\242\002\003STW\252\002\014Statewise.V1\312\002\014Statewise\\V1\352\002\rStatewise::V1'
-  _globals['_MISSING']._serialized_start=1345
-  _globals['_MISSING']._serialized_end=1417
+  _globals['_MISSING']._serialized_start=1673
+  _globals['_MISSING']._serialized_end=1745
   _globals['_LISTMODELSREQUEST']._serialized_start=69
   _globals['_LISTMODELSREQUEST']._serialized_end=88
   _globals['_LISTMODELSRESPONSE']._serialized_start=90
@@ -46,19 +46,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_start=391
   _globals['_GETMODELREQUEST']._serialized_end=439
   _globals['_GETMODELRESPONSE']._serialized_start=442
-  _globals['_GETMODELRESPONSE']._serialized_end=579
-  _globals['_LIMITS']._serialized_start=582
-  _globals['_LIMITS']._serialized_end=719
-  _globals['_MODEL']._serialized_start=721
-  _globals['_MODEL']._serialized_end=814
-  _globals['_MODELSPEC']._serialized_start=817
-  _globals['_MODELSPEC']._serialized_end=1015
-  _globals['_TENSORSPEC']._serialized_start=1018
-  _globals['_TENSORSPEC']._serialized_end=1228
-  _globals['_CALENDAR']._serialized_start=1230
-  _globals['_CALENDAR']._serialized_end=1294
-  _globals['_VOCABULARY']._serialized_start=1296
-  _globals['_VOCABULARY']._serialized_end=1343
-  _globals['_MODELSERVICE']._serialized_start=1420
-  _globals['_MODELSERVICE']._serialized_end=1590
+  _globals['_GETMODELRESPONSE']._serialized_end=626
+  _globals['_SERIESCONSTANTS']._serialized_start=628
+  _globals['_SERIESCONSTANTS']._serialized_end=702
+  _globals['_LIMITS']._serialized_start=705
+  _globals['_LIMITS']._serialized_end=842
+  _globals['_MODEL']._serialized_start=844
+  _globals['_MODEL']._serialized_end=937
+  _globals['_MODELSPEC']._serialized_start=940
+  _globals['_MODELSPEC']._serialized_end=1185
+  _globals['_CONSTANTSPEC']._serialized_start=1188
+  _globals['_CONSTANTSPEC']._serialized_end=1328
+  _globals['_TENSORSPEC']._serialized_start=1331
+  _globals['_TENSORSPEC']._serialized_end=1556
+  _globals['_CALENDAR']._serialized_start=1558
+  _globals['_CALENDAR']._serialized_end=1622
+  _globals['_VOCABULARY']._serialized_start=1624
+  _globals['_VOCABULARY']._serialized_end=1671
+  _globals['_MODELSERVICE']._serialized_start=1748
+  _globals['_MODELSERVICE']._serialized_end=1918
 # @@protoc_insertion_point(module_scope)

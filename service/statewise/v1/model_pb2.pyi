@@ -62,14 +62,24 @@ class GetModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "summary", "limits")
+    __slots__ = ("model", "summary", "limits", "series")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
     model: Model
     summary: ModelSummary
     limits: Limits
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    series: _containers.RepeatedCompositeFieldContainer[SeriesConstants]
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., series: _Optional[_Iterable[_Union[SeriesConstants, _Mapping]]] = ...) -> None: ...
+
+class SeriesConstants(_message.Message):
+    __slots__ = ("series", "constants")
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    CONSTANTS_FIELD_NUMBER: _ClassVar[int]
+    series: str
+    constants: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    def __init__(self, series: _Optional[str] = ..., constants: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("sessions", "pending_steps", "timesteps", "frame_rows", "message_bytes", "retained_replies")
@@ -100,21 +110,39 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class ModelSpec(_message.Message):
-    __slots__ = ("task", "inputs", "outputs", "calendar", "vocabulary")
+    __slots__ = ("task", "inputs", "outputs", "calendar", "vocabulary", "constants")
     TASK_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     CALENDAR_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    CONSTANTS_FIELD_NUMBER: _ClassVar[int]
     task: str
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     calendar: Calendar
     vocabulary: Vocabulary
-    def __init__(self, task: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., calendar: _Optional[_Union[Calendar, _Mapping]] = ..., vocabulary: _Optional[_Union[Vocabulary, _Mapping]] = ...) -> None: ...
+    constants: _containers.RepeatedCompositeFieldContainer[ConstantSpec]
+    def __init__(self, task: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., calendar: _Optional[_Union[Calendar, _Mapping]] = ..., vocabulary: _Optional[_Union[Vocabulary, _Mapping]] = ..., constants: _Optional[_Iterable[_Union[ConstantSpec, _Mapping]]] = ...) -> None: ...
+
+class ConstantSpec(_message.Message):
+    __slots__ = ("name", "data_type", "shape", "features", "required", "positive")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    data_type: _tensor_pb2.DataType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    features: _containers.RepeatedScalarFieldContainer[str]
+    required: bool
+    positive: bool
+    def __init__(self, name: _Optional[str] = ..., data_type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., required: _Optional[bool] = ..., positive: _Optional[bool] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
-    __slots__ = ("name", "data_type", "shape", "features", "missing", "minimum", "maximum")
+    __slots__ = ("name", "data_type", "shape", "features", "missing", "minimum", "maximum", "ahead")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DATA_TYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +150,7 @@ class TensorSpec(_message.Message):
     MISSING_FIELD_NUMBER: _ClassVar[int]
     MINIMUM_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     data_type: _tensor_pb2.DataType
     shape: _containers.RepeatedScalarFieldContainer[int]
@@ -129,7 +158,8 @@ class TensorSpec(_message.Message):
     missing: _containers.RepeatedScalarFieldContainer[Missing]
     minimum: int
     maximum: int
-    def __init__(self, name: _Optional[str] = ..., data_type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ..., minimum: _Optional[int] = ..., maximum: _Optional[int] = ...) -> None: ...
+    ahead: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., data_type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ..., minimum: _Optional[int] = ..., maximum: _Optional[int] = ..., ahead: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Calendar(_message.Message):
     __slots__ = ("input", "step_seconds", "periods")

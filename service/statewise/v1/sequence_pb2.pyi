@@ -36,7 +36,7 @@ OUTPUT_TIMESTEPS_ALL: OutputTimesteps
 OUTPUT_TIMESTEPS_LAST: OutputTimesteps
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("model", "version", "session_id", "idle_timeout", "mode", "retained_replies", "open_token", "snapshot", "server_instance")
+    __slots__ = ("model", "version", "session_id", "idle_timeout", "mode", "retained_replies", "open_token", "snapshot", "server_instance", "constants")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class OpenSessionRequest(_message.Message):
     OPEN_TOKEN_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     SERVER_INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    CONSTANTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     session_id: str
@@ -55,7 +56,8 @@ class OpenSessionRequest(_message.Message):
     open_token: bytes
     snapshot: bytes
     server_instance: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., session_id: _Optional[str] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., mode: _Optional[_Union[OpenMode, str]] = ..., retained_replies: _Optional[int] = ..., open_token: _Optional[bytes] = ..., snapshot: _Optional[bytes] = ..., server_instance: _Optional[str] = ...) -> None: ...
+    constants: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., session_id: _Optional[str] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., mode: _Optional[_Union[OpenMode, str]] = ..., retained_replies: _Optional[int] = ..., open_token: _Optional[bytes] = ..., snapshot: _Optional[bytes] = ..., server_instance: _Optional[str] = ..., constants: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("session_id", "model", "position", "idle_timeout", "server_instance", "handle", "retained_replies", "resumed")

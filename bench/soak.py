@@ -1,0 +1,121 @@
+"""`make soak`: what overload does to a server. Prints how much it serves alone, and under slow readers and a flood, and its memory.
+
+The model is heavy and its messages are light, so that what is overloaded is the engine. Rated is what a coalescing client with as
+many sessions as a batch gets served alone. Then 300 streams write and never read, and a flood sends ten times the rated steps; the
+goodput is what the server commits of all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from bench.processes import Load, Server, statewise
+from bench.report import machine
+from statewise_models.config import Feature, NetworkConfig, Target
+from statewise_models.export import export
+from statewise_models.network import Network
+
+HOME = Path("var/soak")
+MODEL, HIDDEN, TIMESTEPS = "heavy", 1024, 8
+BATCH, PENDING, SLOW, FLOODING = 64, 1024, 300, 2000
+TIMES_OVER = 10
+
+
+def fill() -> Path:
+    """Exports the model once, and returns the repository."""
+    root = HOME / "repository"
+    if not (root / MODEL).exists():
+        torch.manual_seed(0)
+        config = NetworkConfig("forecast", "lstm", HIDDEN, features=(Feature("x"),), targets=(Target("y", 0.0, 1.0),))
+        export(Network(config).eval(), repository=root, model=MODEL)
+    return root
+
+
+def served(server: Server) -> int:
+    """Returns how many timesteps the server has committed."""
+    with urllib.request.urlopen(server.metrics, timeout=60) as page:
+        return round(sum(map(float, re.findall(r"^statewise_timesteps_total{.*} (\S+)$", page.read().decode(), re.MULTILINE))))
+
+
+class Memory:
+    """The most resident memory of a server while it is watched."""
+
+    def __init__(self, server: Server) -> None:
+        self.most_bytes = 0
+        self._server = server
+        self._over = threading.Event()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Looks five times a second."""
+        watch = threading.Thread(target=self._watch)
+        watch.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            watch.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            self.most_bytes = max(self.most_bytes, self._server.rss_bytes())
+
+
+def rate(server: Server, loads: list[Load], seconds: float) -> float:
+    """Returns the timesteps a second that a server commits while loads run, once they have run for a fifth of the time."""
+    for load in loads:
+        load.until_ready()
+    for load in loads:
+        load.go()
+    time.sleep(seconds / 5)
+    began, before = time.perf_counter(), served(server)
+    time.sleep(seconds * 3 / 5)
+    return (served(server) - before) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each of the two phases")
+    options = parser.parse_args()
+    limits = ["--max-batch", str(BATCH), "--max-pending-steps", str(PENDING)]
+    with statewise(fill(), *limits) as server:
+        told = ["--address", server.address, "--model", MODEL, "--timesteps", str(TIMESTEPS), "--seconds", str(options.seconds)]
+        alone = Load(["frames", *told, "--sessions", str(BATCH)])
+        rated = rate(server, [alone], options.seconds)
+        alone.report()
+        idle_bytes, memory = server.rss_bytes(), Memory(server)
+        with memory.watched():
+            loads = [
+                Load(["slow", *told, "--sessions", str(SLOW)], "bench.offenders"),
+                Load(
+                    ["flood", *told, "--sessions", str(FLOODING), "--rate", str(TIMES_OVER * rated / TIMESTEPS)], "bench.offenders"
+                ),
+            ]
+            goodput = rate(server, loads, options.seconds)
+            slow, flood = (load.report() for load in loads)
+        after = Load(["frames", *told, "--sessions", str(BATCH)])
+        recovered = rate(server, [after], options.seconds)
+        after.report()
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    asked = TIMES_OVER * rated / TIMESTEPS
+    print(f"rated, alone              {rated:10,.0f} timesteps/s")
+    print(f"goodput under overload    {goodput:10,.0f} timesteps/s, {goodput / rated:.0%} of rated")
+    print(f"rated again afterwards    {recovered:10,.0f} timesteps/s, {recovered / rated:.0%} of rated")
+    print(f"flood                     {flood['sent'] / flood['seconds']:10,.0f} steps/s sent, {asked:,.0f} asked for")
+    print(f"  answered, refused       {flood.get('answered', 0):10,} and {flood.get('refused', 0):,}")
+    print(f"  refused without a wait  {flood.get('without_a_time_to_wait', 0):10,}; failed otherwise {flood.get('failed', 0):,}")
+    print(f"slow readers              {slow['streams']:10,} streams, {slow['written']:,} steps taken from them")
+    print(f"resident memory           {idle_bytes / 2**20:10,.0f} MiB before, at most {memory.most_bytes / 2**20:,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
