@@ -192,5 +192,5 @@ def test_every_session_answers_as_if_alone(exported):
         run_state_machine_as_test(
             lambda: EngineMachine(made, loop), settings=settings(max_examples=examples, stateful_step_count=20)
         )
-        assert all(max(engine.sizes) > 1 for engine in made.engines.values()), "nothing was ever batched"
+        assert any(max(engine.sizes, default=0) > 1 for engine in made.engines.values()), "nothing was ever batched"
         loop.run_until_complete(stack.aclose())
