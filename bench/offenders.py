@@ -1,6 +1,6 @@
 """Clients that behave badly, each kind a process of its own: `slow` streams write and never read, a `flood` sends too much.
 
-Both say `ready`, wait for a line, go on for some seconds, and report as JSON. A flood is an open loop: it sends at its rate,
+Both say `ready`, wait for a line, go on, and report as JSON. A flood is an open loop: it sends at its rate,
 whatever comes back, and counts what was answered, refused, and refused without a time to wait.
 """
 
@@ -24,6 +24,9 @@ from statewise.tensors import encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 TURNS_A_SECOND = 50
+WRITTEN, MOST_SECONDS = 800, 60.0
+NARROW = [("grpc.http2.bdp_probe", 0)]
+"""Keeps gRPC from making a stream's window wider and wider where a connection is fast; it holds 64 KiB, and is full sooner."""
 
 
 async def _sessions(client: AsyncClient, options: argparse.Namespace) -> list[sequence_pb2.StepRequest]:
@@ -34,32 +37,33 @@ async def _sessions(client: AsyncClient, options: argparse.Namespace) -> list[se
     return [sequence_pb2.StepRequest(session_id=session.id, inputs=inputs) for session in opened]
 
 
-async def _word() -> None:
-    print("ready", flush=True)
+async def _word(ready: str = "ready") -> None:
+    print(ready, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
 async def slow(options: argparse.Namespace) -> dict[str, Any]:
-    """Streams with a session each, which write as long as anybody takes it."""
+    """Streams with a session each, which write more than is read of those who do not read; says `written`, and then just stays."""
     async with AsyncClient(options.address, timeout_seconds=120) as client:
         requests = await _sessions(client, options)
-        async with grpc.aio.insecure_channel(options.address) as channel:
+        async with grpc.aio.insecure_channel(options.address, options=NARROW) as channel:
             stub = sequence_pb2_grpc.SequenceServiceStub(channel)  # type: ignore[no-untyped-call]
-            written: Counter[int] = Counter()
-
-            async def write(number: int, request: sequence_pb2.StepRequest) -> None:
-                call: Any = stub.Step()
-                while True:
-                    await call.write(request)
-                    written[number] += 1
-
+            calls: list[Any] = [stub.Step() for _ in requests]
             await _word()
-            writing = [asyncio.create_task(write(number, request)) for number, request in enumerate(requests)]
-            await asyncio.wait(writing, timeout=options.seconds)
+            writing = [asyncio.create_task(_write(call, request)) for call, request in zip(calls, requests, strict=True)]
+            await asyncio.wait(writing, timeout=MOST_SECONDS)
+            await _word("written")
             for task in writing:
                 task.cancel()
             await asyncio.gather(*writing, return_exceptions=True)
-            return {"written": sum(written.values()), "streams": len(written)}
+            for call in calls:
+                call.cancel()
+            return {"streams": len(calls)}
+
+
+async def _write(call: Any, request: sequence_pb2.StepRequest) -> None:
+    for _ in range(WRITTEN):
+        await call.write(request)
 
 
 async def flood(options: argparse.Namespace) -> dict[str, Any]:

@@ -79,12 +79,12 @@ class Load:
             [sys.executable, "-m", self.module, *self.words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def until_ready(self) -> None:
-        """Returns when it is warm."""
+    def until_ready(self, word: str = "ready") -> None:
+        """Returns when it is warm, or says another word."""
         assert self.process.stdout
         line = self.process.stdout.readline()
-        if line != "ready\n":
-            raise RuntimeError(f"the load generator {' '.join(self.words)} did not become ready")
+        if line != f"{word}\n":
+            raise RuntimeError(f"the load generator {' '.join(self.words)} did not become {word}")
 
     def go(self) -> None:
         """Lets it run."""

@@ -1,8 +1,8 @@
 """`make soak`: what overload does to a server. Prints how much it serves alone, and under slow readers and a flood, and its memory.
 
 The model is heavy and its messages are light, so that what is overloaded is the engine. Rated is what a coalescing client with as
-many sessions as a batch gets served alone. Then 300 streams write and never read, and a flood sends ten times the rated steps; the
-goodput is what the server commits of all of it.
+many sessions as a batch gets served alone. Then 300 streams write and never read, until nothing more is taken from them, and a
+flood sends ten times the rated steps; the goodput is what the server commits in the flood.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from bench.offenders import WRITTEN
 from bench.processes import Load, Server, statewise
 from bench.report import machine
 from statewise_models.config import Feature, NetworkConfig, Target
@@ -25,7 +26,7 @@ from statewise_models.export import export
 from statewise_models.network import Network
 
 HOME = Path("var/soak")
-MODEL, HIDDEN, TIMESTEPS = "heavy", 1024, 8
+MODEL, HIDDEN, TIMESTEPS = "heavy", 1024, 32
 BATCH, PENDING, SLOW, FLOODING = 64, 1024, 300, 2000
 TIMES_OVER = 10
 
@@ -40,10 +41,20 @@ def fill() -> Path:
     return root
 
 
+def counted(server: Server, name: str) -> int:
+    """Returns the sum of a server's metric."""
+    with urllib.request.urlopen(server.metrics, timeout=60) as page:
+        return round(sum(map(float, re.findall(rf"^statewise_{name}{{.*}} (\S+)$", page.read().decode(), re.MULTILINE))))
+
+
 def served(server: Server) -> int:
     """Returns how many timesteps the server has committed."""
-    with urllib.request.urlopen(server.metrics, timeout=60) as page:
-        return round(sum(map(float, re.findall(r"^statewise_timesteps_total{.*} (\S+)$", page.read().decode(), re.MULTILINE))))
+    return counted(server, "timesteps_total")
+
+
+def taken(server: Server) -> int:
+    """Returns how many steps the server has answered or refused."""
+    return counted(server, "steps_total") + counted(server, "steps_rejected_total")
 
 
 class Memory:
@@ -82,6 +93,15 @@ def rate(server: Server, loads: list[Load], seconds: float) -> float:
     return (served(server) - before) / (time.perf_counter() - began)
 
 
+def _slow(told: list[str]) -> Load:
+    """Returns the slow readers, once they have written more than is taken from them, and nothing more is taken."""
+    slow = Load(["slow", *told, "--sessions", str(SLOW)], "bench.offenders")
+    slow.until_ready()
+    slow.go()
+    slow.until_ready("written")
+    return slow
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0, help="of each of the two phases")
@@ -94,14 +114,14 @@ def main() -> None:
         alone.report()
         idle_bytes, memory = server.rss_bytes(), Memory(server)
         with memory.watched():
-            loads = [
-                Load(["slow", *told, "--sessions", str(SLOW)], "bench.offenders"),
-                Load(
-                    ["flood", *told, "--sessions", str(FLOODING), "--rate", str(TIMES_OVER * rated / TIMESTEPS)], "bench.offenders"
-                ),
-            ]
-            goodput = rate(server, loads, options.seconds)
-            slow, flood = (load.report() for load in loads)
+            slow = _slow(told)
+            of_slow = taken(server)
+            flooding = ["--sessions", str(FLOODING), "--rate", str(TIMES_OVER * rated / TIMESTEPS)]
+            flooding_load = Load(["flood", *told, *flooding], "bench.offenders")
+            goodput = rate(server, [flooding_load], options.seconds)
+            flood = flooding_load.report()
+            slow.go()
+            slow.report()
         after = Load(["frames", *told, "--sessions", str(BATCH)])
         recovered = rate(server, [after], options.seconds)
         after.report()
@@ -113,7 +133,7 @@ def main() -> None:
     print(f"flood                     {flood['sent'] / flood['seconds']:10,.0f} steps/s sent, {asked:,.0f} asked for")
     print(f"  answered, refused       {flood.get('answered', 0):10,} and {flood.get('refused', 0):,}")
     print(f"  refused without a wait  {flood.get('without_a_time_to_wait', 0):10,}; failed otherwise {flood.get('failed', 0):,}")
-    print(f"slow readers              {slow['streams']:10,} streams, {slow['written']:,} steps taken from them")
+    print(f"slow readers              {SLOW:10,} streams that wrote {SLOW * WRITTEN:,} steps, of which {of_slow:,} were taken on")
     print(f"resident memory           {idle_bytes / 2**20:10,.0f} MiB before, at most {memory.most_bytes / 2**20:,.0f} MiB")
 
 
