@@ -163,7 +163,7 @@ class Host:
                     await self.close(session_id)
                 opening = Opening(served.number, served.pool.number, timeout, retained, asked.token)
                 position = snapshot.position if snapshot else 0
-                return self._count(self._opened(self.sessions.restore(session_id, opening, row, position, self._clock())))
+                return self._count(self._opened(self.sessions.open(session_id, opening, self._clock(), row, position)))
         except BaseException:
             self._give_back(served, row)
             raise

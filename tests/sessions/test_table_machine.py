@@ -108,7 +108,7 @@ class TableMachine(RuleBasedStateMachine):
         self.states[pool][row] = total
         opening = Opening(model, pool, 2.0, 2)
         talk = Conversation(2, position, total)
-        if not self._enter(name, opening, talk, lambda: self.sessions.restore(name, opening, int(row[0]), position, self.now)):
+        if not self._enter(name, opening, talk, lambda: self.sessions.open(name, opening, self.now, int(row[0]), position)):
             self.rows[pool].drop(row)
 
     @precondition(lambda self: self.held)

@@ -132,20 +132,31 @@ class Sessions:
         """Returns how many sessions, open or with a step still running, are pinned to a model."""
         return self._sessions_of_model.get(model, 0)
 
-    def open(self, session_id: str, opening: Opening, now: float) -> int:
-        """Starts a session from the initial state; raises `AlreadyOpen` or `Overloaded`."""
-        return self._start(session_id, opening, INITIAL_ROW, 0, now)
+    def open(self, session_id: str, opening: Opening, now: float, row: int = INITIAL_ROW, position: int = 0) -> int:
+        """Starts a session and returns its number; raises `AlreadyOpen` or `Overloaded`.
+
+        Args:
+            row: the state that it starts from, and which becomes its own: the initial one, or one that was written for it.
+            position: how many timesteps that state has consumed.
+        """
+        session = self.directory.add(session_id, opening.token)
+        self.model[session], self.pool[session] = opening.model, opening.pool
+        self.row[session], self.position[session], self.tail[session] = row, position, position
+        self.first[session] = self.last[session] = NONE
+        self.pending[session] = 0
+        self.retained[session] = min(opening.retained, self.widest)
+        self.idle_timeout[session], self.last_used[session] = opening.idle_timeout_seconds, now
+        self.live[session] = True
+        self.replies.forget(session)
+        self._sessions_of_model[opening.model] = self.count(opening.model) + 1
+        return session
 
     def fork(self, parent: int, session_id: str, opening: Opening, now: float) -> int:
         """Starts a session from the committed state of another, whose row it shares; see `open`."""
         row = int(self.row[parent])
-        child = self._start(session_id, opening, row, int(self.position[parent]), now)
+        child = self.open(session_id, opening, now, row, int(self.position[parent]))
         self._pools[opening.pool].hold(np.array([row]))
         return child
-
-    def restore(self, session_id: str, opening: Opening, row: int, position: int, now: float) -> int:
-        """Starts a session at the state in `row`, which becomes its own (or at the initial one, in `INITIAL_ROW`); see `open`."""
-        return self._start(session_id, opening, row, position, now)
 
     def admit(self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests, now: float) -> Admission:
         """Takes on a column of steps, one each of distinct live sessions.
@@ -230,19 +241,6 @@ class Sessions:
         for session in expired.tolist():
             self._end(session, Reason.EXPIRED, now)
         return expired
-
-    def _start(self, session_id: str, opening: Opening, row: int, position: int, now: float) -> int:
-        session = self.directory.add(session_id, opening.token)
-        self.model[session], self.pool[session] = opening.model, opening.pool
-        self.row[session], self.position[session], self.tail[session] = row, position, position
-        self.first[session] = self.last[session] = NONE
-        self.pending[session] = 0
-        self.retained[session] = min(opening.retained, self.widest)
-        self.idle_timeout[session], self.last_used[session] = opening.idle_timeout_seconds, now
-        self.live[session] = True
-        self.replies.forget(session)
-        self._sessions_of_model[opening.model] = self.count(opening.model) + 1
-        return session
 
     def _rows(self, sessions: Indices) -> Rows:
         return self._pools[int(self.pool[sessions[0]])]
