@@ -29,7 +29,7 @@ def linear(recurrent: float, layers: int = 1) -> Network:
     return network
 
 
-def squared(values, inputs, network):
+def squared(values):
     return values[-1, :, 0].square()
 
 
@@ -53,7 +53,7 @@ def test_layers_are_told_together_and_short_rows_end_early():
     network = linear(0.5, layers=2)
     last = torch.tensor([4, 2])
 
-    def at_the_end(values, inputs, exact):
+    def at_the_end(values):
         return values[last, torch.arange(2), 0].square()
 
     x = torch.rand(5, 2, 1)
@@ -75,7 +75,7 @@ def test_windows_carry_the_state_of_a_whole_session(tmp_path: Path):
     for place, end in enumerate((4, 16, 28)):
         x = torch.from_numpy(values[: end + 1, None, None])
 
-        def squared_error(head, inputs, exact, goal=float(values[end + 1])):
+        def squared_error(head, goal=float(values[end + 1])):
             return ((2.0 * head[-1, :, 0] - goal) / 2.0) ** 2
 
         whole = gradient_norms(network, {"x": x}, network.initial(1), squared_error, torch.tensor([end]))["hidden"]

@@ -29,7 +29,7 @@ GONE = 0.01
 
 
 def gradient_norms(
-    network: Network, inputs: Inputs, states: Sequence[Tensor], losses: Callable[[Tensor, Inputs, Network], Tensor], ends: Tensor
+    network: Network, inputs: Inputs, states: Sequence[Tensor], losses: Callable[[Tensor], Tensor], ends: Tensor
 ) -> dict[str, Norms]:
     """Returns ‖∂loss / ∂state k timesteps back‖ by the kind of state (`hidden`, `cell_state`), all layers together.
 
@@ -50,7 +50,7 @@ def gradient_norms(
         value, new = exact({name: tensor[now : now + 1] for name, tensor in wide.items()}, carried[-1])
         values.append(value)
         carried.append(new)
-    total = losses(torch.cat(values), wide, exact).sum()
+    total = losses(torch.cat(values)).sum()
     between = [state for now in carried[1:-1] for state in now]
     gradients = torch.autograd.grad(total, between, allow_unused=True)
     names = exact.config.state_names

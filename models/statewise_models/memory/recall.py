@@ -30,7 +30,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
 from statewise_models.config import Cell, Feature, NetworkConfig
-from statewise_models.memory.gradients import Inputs, gradient_norms, shares
+from statewise_models.memory.gradients import gradient_norms, shares
 from statewise_models.network import Network
 
 Gates = Literal["none", "half open", "open"]
@@ -108,7 +108,7 @@ def first_gradients(delay: int) -> dict[tuple[Cell, Gates], NDArray[np.float64]]
     return found
 
 
-def _losses(bits: Tensor, values: Tensor, _: Inputs, __: Network) -> Tensor:
+def _losses(bits: Tensor, values: Tensor) -> Tensor:
     return cross_entropy(values[-1], bits, reduction="none")
 
 

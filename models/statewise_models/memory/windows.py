@@ -23,7 +23,7 @@ from statewise_models.data.labelled import Labelled, read_labelled
 from statewise_models.data.policy import REFUSE, InvalidData, Policy
 from statewise_models.data.table import Table, read_table
 from statewise_models.data.text import Text, read_tokens
-from statewise_models.memory.gradients import Inputs, Norms, gradient_norms
+from statewise_models.memory.gradients import Norms, gradient_norms
 from statewise_models.network import Network
 from statewise_models.training.forecast import piece_of
 from statewise_models.training.panel import scales_of
@@ -106,7 +106,7 @@ def _read(config: NetworkConfig, path: Path, columns: Columns) -> Data:
 def _of_series(
     network: Network,
     series: Sequence[_Sequence],
-    loss: Callable[[Tensor, Inputs, Network, Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
     back: int,
     windows: int,
     called: str,
@@ -128,9 +128,7 @@ def _of_series(
     stacked = {name: torch.stack([window[name] for window in inputs], dim=1) for name in inputs[0]}
     together = [torch.cat(parts) for parts in zip(*states, strict=True)]
     goal = torch.stack(goals)
-    return gradient_norms(
-        network, stacked, together, lambda values, seen, exact: loss(values, seen, exact, goal), torch.full((len(goals),), back)
-    )
+    return gradient_norms(network, stacked, together, lambda values: loss(values, goal), torch.full((len(goals),), back))
 
 
 def _ends(one: _Sequence, back: int) -> NDArray[np.int64]:
@@ -165,7 +163,7 @@ def _of_sequences(network: Network, data: Labelled, back: int, windows: int, cal
     goals = torch.tensor([sequence.label for sequence in chosen])
     ends = torch.tensor([len(sequence.x) - 1 for sequence in chosen])
 
-    def loss(values: Tensor, _: Inputs, __: Network) -> Tensor:
+    def loss(values: Tensor) -> Tensor:
         return cross_entropy(values[ends, torch.arange(len(ends))], goals, reduction="none")
 
     found = gradient_norms(network, inputs, network.initial(len(chosen)), loss, ends)
@@ -181,10 +179,10 @@ def _series(config: NetworkConfig, table: Table) -> list[_Sequence]:
     return made
 
 
-def _squared_error(values: Tensor, _: Inputs, __: Network, goal: Tensor) -> Tensor:
+def _squared_error(values: Tensor, goal: Tensor) -> Tensor:
     """Returns the squared error of the last timestep's forecast, each target in units of its scale, summed over targets."""
     return (values[-1] - goal).square().sum(dim=-1)
 
 
-def _next_token(values: Tensor, _: Inputs, __: Network, goal: Tensor) -> Tensor:
+def _next_token(values: Tensor, goal: Tensor) -> Tensor:
     return cross_entropy(values[-1], goal, reduction="none")
