@@ -132,20 +132,8 @@ def finish(
     from statewise_models.export import export
     from statewise_models.memory.section import section
     from statewise_models.report import Origin, Section, report
-    from statewise_models.training.history import best
 
-    config = trained.network.config
-    about = {
-        "cell": config.cell,
-        "layers": config.layers,
-        "hidden_size": config.hidden_size,
-        "parameters": trained.parameters,
-        "epochs": len(trained.history),
-        "kept_epoch": best(trained.history).number,
-        **({"init_from": start.name} if start else {}),
-        "training_seconds": round(trained.seconds, 1),
-        "scores": {split: figures for split, figures in trained.metrics.items() if split in ("validation", "test")},
-    }
+    about = _about(trained, start)
     about |= {"int8": {"scores": rescored(trained, int8)}} if int8 else {}
     origin = Origin(str(data), shlex.join(["statewise", *sys.argv[1:]]), start.name if start else "")
 
@@ -171,11 +159,31 @@ def finish(
     if exported.int8:
         console.print(table_of(int8_sheet(exported.int8, trained.metrics)))
     lines = {
-        "trained": f"{config.cell}, {trained.parameters:,} parameters, {epochs} in {trained.seconds:.1f} s{begun}",
+        "trained": f"{trained.network.config.cell}, {trained.parameters:,} parameters, {epochs} in {trained.seconds:.1f} s{begun}",
         "exported": f"{exported.path} (ONNX Runtime within {exported.largest_difference:.1e} of torch)",
         "reported": f"{exported.path.with_name(REPORT_FILE)} (data, curves, scores, settings: open it in a browser)",
         "written": f"{place.output} (plots, metrics, checkpoint)",
     }
+    nexts = _next_steps(place, exported, streamed)
+    for name, text in [*lines.items(), ("what next", nexts[0]), *(("", words) for words in nexts[1:])]:
+        console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _about(trained: Trained, start: Start | None) -> dict[str, Any]:
+    """Returns what the spec tells people of how a version came about; what it is, export adds."""
+    from statewise_models.training.history import best
+
+    return {
+        "epochs": len(trained.history),
+        "kept_epoch": best(trained.history).number,
+        **({"init_from": start.name} if start else {}),
+        "training_seconds": round(trained.seconds, 1),
+        "scores": {split: figures for split, figures in trained.metrics.items() if split in ("validation", "test")},
+    }
+
+
+def _next_steps(place: Place, exported: Exported, streamed: str) -> list[str]:
+    """Returns the commands to go on with."""
     serves = f"--repository {shlex.quote(str(place.repository))}"
     nexts = [f"statewise serve {serves}", f"statewise stream {place.model} {streamed}"]
     serving = Repository(place.repository).default(place.model)
@@ -186,8 +194,7 @@ def finish(
             f"statewise promote {place.model} {exported.version} {serves}     (until then new sessions get the version of before)",
             *nexts,
         ]
-    for name, text in [*lines.items(), ("what next", nexts[0]), *(("", words) for words in nexts[1:])]:
-        console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
+    return nexts
 
 
 def _stopped(choices: Mapping[str, Any]) -> str:

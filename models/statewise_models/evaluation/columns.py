@@ -88,9 +88,10 @@ class Columns:
             following: `x` one timestep on, for what is read ahead.
         """
         made: dict[str, Any] = {}
+        ahead, later = version.ahead, x if following is None else following
         for tensor in version.spec.inputs:
             if tensor.features:
-                sources = [x if following is None or feature not in version.ahead else following for feature in tensor.features]
+                sources = [later if feature in ahead else x for feature in tensor.features]
                 places = [names.index(self.column(feature)) for feature in tensor.features]
                 columns = [source[:, place] for source, place in zip(sources, places, strict=True)]
                 made[tensor.name] = np.stack(columns, axis=1).astype(tensor.dtype)
