@@ -1,6 +1,7 @@
 """Sessions, their steps, rows and replies: pure transitions over columns; `table` says how."""
 
 from statewise.sessions.digest import digests
+from statewise.sessions.durable import Durability, Durable, Epoch, Keeping
 from statewise.sessions.rows import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS, Rows
 from statewise.sessions.steps import NONE
 from statewise.sessions.table import RETRY_SECONDS, Admission, Failures, Opening, Sessions
@@ -12,7 +13,11 @@ __all__ = [
     "RESERVED_ROWS",
     "RETRY_SECONDS",
     "Admission",
+    "Durability",
+    "Durable",
+    "Epoch",
     "Failures",
+    "Keeping",
     "Opening",
     "Rows",
     "Sessions",
