@@ -73,6 +73,27 @@ class ServerMetrics:
         self._batch_steps = Histogram(
             "statewise_batch_steps", "Steps of one engine run.", VERSION, buckets=SIZES, registry=registry
         )
+        self.sessions_spilled = Counter(
+            "statewise_sessions_spilled_total", "Sessions moved from memory to the store.", registry=registry
+        )
+        self.sessions_restored = Counter(
+            "statewise_sessions_restored_total", "Sessions taken over from the store.", registry=registry
+        )
+        self._store_seconds = {
+            operation: CountedHistogram(f"statewise_store_{operation}_seconds", "One answer of the store.", registry)
+            for operation in ("write", "read", "claim", "delete")
+        }
+        self.store_seconds = self._store_seconds.__getitem__
+        self.store_errors = Counter(
+            "statewise_store_errors_total", "Times that the store did not answer.", ["operation"], registry=registry
+        )
+        self.store_pending = Gauge("statewise_store_pending", "Snapshots that wait for the store.", registry=registry)
+        self.durability_lag_seconds = Gauge(
+            "statewise_durability_lag_seconds", "Age of the oldest snapshot that waits for the store.", registry=registry
+        )
+        self.durability_lag_timesteps = Gauge(
+            "statewise_durability_lag_timesteps", "The most timesteps that a session is ahead of the store.", registry=registry
+        )
         self.rows_used = Gauge("statewise_rows_used", "Rows of a state pool that are taken.", ["pool"], registry=registry)
         self.rows = Gauge("statewise_rows", "Rows of a state pool.", ["pool"], registry=registry)
         self.model_info = Gauge(

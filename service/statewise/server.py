@@ -21,11 +21,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from statewise.config import ServeSettings
+from statewise.durability import Durability, Keeping
 from statewise.engine import choose_provider
-from statewise.host import Host
+from statewise.host import Durably, Host
 from statewise.metrics import ServerMetrics
 from statewise.repository import Repository
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
+from statewise.sealing import KeyFilesError, Sealer
+from statewise.stores import Store, StoreError
+from statewise.stores.address import is_file, sqlite_file
+from statewise.stores.opening import open_store
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 SERVICES = (
@@ -58,8 +63,19 @@ class Server:
         prometheus_client.PlatformCollector(registry=registry)
         prometheus_client.GCCollector(registry=registry)
         self.metrics = ServerMetrics(registry)
+        self._store = _store(settings)
         self.host = Host(
-            Repository(settings.repository), settings.limits, choose_provider(settings.provider), self.metrics, settings.threads
+            Repository(settings.repository),
+            settings.limits,
+            choose_provider(settings.provider),
+            self.metrics,
+            settings.threads,
+            durably=Durably(
+                self._store,
+                _sealer(settings),
+                Keeping(Durability[settings.durability.upper()], settings.checkpoint_every),
+                settings.store_patience_seconds,
+            ),
         )
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
         self._health = health.aio.HealthServicer()
@@ -70,6 +86,7 @@ class Server:
         """Loads the models and binds both ports; raises `StartError`."""
         if not self.settings.repository.is_dir():
             raise StartError(f"the repository {self.settings.repository} is not a folder: train a model first, or name another")
+        await self._connect()
         self._bind_metrics()
         self._grpc = self._made()
         await self.host.start()
@@ -82,9 +99,10 @@ class Server:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
-        """Refuses new work, lets pending steps finish within the settings' time, and stops."""
+        """Says that it is not ready, refuses new work after a pause, lets pending steps finish in their time, and stops."""
         assert self._grpc
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self.settings.drain_pause_seconds)
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
         await self._grpc.stop(1.0)
@@ -95,12 +113,22 @@ class Server:
         if self._grpc:
             await self._grpc.stop(None)
         await self.host.stop()
+        if self._store:
+            await self._store.close()
+            self._store = None
         if self._metrics_server:
             server, thread = self._metrics_server
             self._metrics_server = None
             await asyncio.to_thread(server.shutdown)
             server.server_close()
             thread.join()
+
+    async def _connect(self) -> None:
+        if self._store:
+            try:
+                await self._store.start()
+            except StoreError as problem:
+                raise StartError(f"--store: {problem}") from problem
 
     def _made(self) -> grpc.aio.Server:
         size = self.settings.max_message_bytes
@@ -138,6 +166,29 @@ class Server:
         except OSError as error:
             raise StartError(f"cannot listen on {self.settings.metrics_listen} for metrics: {error.strerror}") from error
         self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"
+
+
+def _store(settings: ServeSettings) -> Store | None:
+    if not settings.store:
+        return None
+    try:
+        password = settings.store_password_file.read_text("utf-8").strip() if settings.store_password_file else None
+    except OSError as problem:
+        raise StartError(f"--store-password-file: {problem.filename}: {problem.strerror}") from problem
+    return open_store(settings.store, password, settings.store_timeout_seconds)
+
+
+def _sealer(settings: ServeSettings) -> Sealer | None:
+    """Returns what seals snapshots. A file's key lies beside it, made with it: it holds damage off, and who has not that key."""
+    try:
+        if settings.seal_keys:
+            return Sealer.of_files(settings.seal_keys)
+        if settings.store and is_file(settings.store):
+            file = sqlite_file(settings.store)
+            return Sealer.of_its_own(file.with_name(f"{file.name}.key"))
+    except KeyFilesError as problem:
+        raise StartError(f"--seal-keys: {problem}") from problem
+    return None
 
 
 async def serve(settings: ServeSettings, announce: Callable[[Server], None]) -> int:

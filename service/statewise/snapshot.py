@@ -14,8 +14,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from statewise.durability import Durability, Epoch, Keeping
 from statewise.errors import StatewiseError
-from statewise.sessions import Durability, Epoch, Keeping
+from statewise.sessions import Kept
 from statewise.tensors import decode, encode
 from statewise.v1 import snapshot_pb2, tensor_pb2
 
@@ -29,16 +30,6 @@ _CHECKSUM_BYTES = 32
 
 class SnapshotError(ValueError):
     """Bytes that are not a snapshot, or a damaged one, or one of another format."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reply:
-    """A retained reply: outputs `[timesteps, …]` of the step that began at `start`."""
-
-    start: int
-    timesteps: int
-    digest: int
-    outputs: Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +63,7 @@ class Snapshot:
     spec_digest: str = ""
     session_id: str = ""
     epoch: Epoch | None = None
-    replies: tuple[Reply, ...] = ()
+    replies: tuple[Kept, ...] = ()
     terms: Terms = field(default_factory=Terms)
 
     def to_bytes(self) -> bytes:
@@ -113,7 +104,7 @@ class Snapshot:
                 read.spec_digest,
                 read.session_id,
                 Epoch(read.epoch.counter, read.epoch.random) if read.HasField("epoch") else None,
-                tuple(Reply(each.start, each.timesteps, each.digest, _named(each.outputs)) for each in read.replies),
+                tuple(Kept(each.start, each.timesteps, each.digest, _named(each.outputs)) for each in read.replies),
                 _terms(read.terms) if read.HasField("terms") else Terms(),
             )
         except (DecodeError, StatewiseError, ValueError) as error:
@@ -140,7 +131,7 @@ def _checked(raw: bytes) -> bytes:
     return body
 
 
-def _reply(reply: Reply) -> snapshot_pb2.Reply:
+def _reply(reply: Kept) -> snapshot_pb2.Reply:
     return snapshot_pb2.Reply(
         start=reply.start,
         timesteps=reply.timesteps,

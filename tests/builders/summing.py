@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from statewise.catalog import Loaded
 from statewise.config import Limits
 from statewise.engine import Batch, EngineError, Outcome, StatePool
-from statewise.host import Host
+from statewise.host import Durably, Host
 from statewise.metrics import ServerMetrics
 from statewise.repository import MODEL_FILE, Repository
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
@@ -137,6 +137,7 @@ async def summing(
     clock: Callable[[], float] | None = None,
     make: Callable[[ModelSpec], SummingEngine] = SummingEngine,
     alone: bool = False,
+    durably: Durably | None = None,
 ) -> AsyncIterator[Summing]:
     """Starts a host whose engine sums. Not `inline`: every batch runs in the engine's thread, so it can be held.
 
@@ -152,6 +153,7 @@ async def summing(
     with tempfile.TemporaryDirectory() as folder:
         metrics = ServerMetrics(CollectorRegistry())
         chosen = {"clock": clock} if clock else {}
+        chosen |= {"durably": durably} if durably else {}
         host = Host(repository(Path(folder)), limits or Limits(), "CPUExecutionProvider", metrics, loader=load, **chosen)
         await (host.models.refresh() if alone else host.start())
         made = Summing(host, engines)

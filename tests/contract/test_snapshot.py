@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.sessions import Durability, Epoch, Keeping
-from statewise.snapshot import FARTHEST, FORMAT, Reply, Snapshot, SnapshotError, Terms
+from statewise.durability import Durability, Epoch, Keeping
+from statewise.sessions import Kept
+from statewise.snapshot import FARTHEST, FORMAT, Snapshot, SnapshotError, Terms
 from statewise.v1 import snapshot_pb2, tensor_pb2
 
 STATES = {"h": np.arange(4, dtype=np.float32), "odd/name": np.zeros((2, 3), np.float64)}
 REPLIES = (
-    Reply(FARTHEST - 3, 1, 2**64 - 1, {"y": np.ones((1, 2), np.float32)}),
-    Reply(FARTHEST - 2, 2, 0, {"y": np.full((2, 2), 7, np.float32)}),
+    Kept(FARTHEST - 3, 1, 2**64 - 1, {"y": np.ones((1, 2), np.float32)}),
+    Kept(FARTHEST - 2, 2, 0, {"y": np.full((2, 2), 7, np.float32)}),
 )
 TERMS = Terms(12.5, 3, Keeping(Durability.CHECKPOINT, 17), b"token")
 WHOLE = Snapshot("demand", 3, "abc", FARTHEST, STATES, "spec", "meter 7", Epoch(4, 2**64 - 1), REPLIES, TERMS)

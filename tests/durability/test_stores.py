@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from statewise.sessions import Epoch
+from statewise.durability import Epoch
 from statewise.stores import Outcome, Put, StoreError
+from statewise.stores.address import StoreSettingError, check
 from statewise.stores.memory import MemoryStore
-from statewise.stores.opening import StoreSettingError, check, open_store
+from statewise.stores.opening import open_store
 from statewise.stores.sqlite import SqliteStore
 
 

@@ -7,48 +7,14 @@ together are not all snapshotted together. `epochs` are the ownerships under whi
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.durability import Durability, Epoch, Keeping
 from statewise.sessions.rows import Indices
 
 NO_TIMESTEPS = 1 << 62
-
-
-class Durability(IntEnum):
-    """What a session outlives; the numbers are those of the protocol and of snapshots.
-
-    MEMORY: nothing, it is gone with the process. CHECKPOINT: the process, but for the timesteps since the last snapshot, which the
-    client sends again. COMMIT: the process; each step is in the store before it is answered.
-    """
-
-    MEMORY = 1
-    CHECKPOINT = 2
-    COMMIT = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """An ownership of a session: how often it was taken over before, and 64 random bits, compared for equality."""
-
-    counter: int
-    random: int
-
-    @classmethod
-    def fresh(cls, after: Epoch | None = None) -> Epoch:
-        """Returns an epoch that nobody else has."""
-        return cls(after.counter + 1 if after else 1, secrets.randbits(64))
-
-
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """What a client asks for: how durable, and the timesteps between two checkpoints."""
-
-    durability: Durability = Durability.MEMORY
-    every: int = 64
 
 
 class Durable:
@@ -118,6 +84,12 @@ class Durable:
     def kept(self, session: int, position: int, now: float) -> None:
         """Notes that the store holds a session's snapshot at a position."""
         self.stored[session], self.stored_at[session] = position, now
+        self.busy[session] = False
+        if not self.commits[session]:
+            self._due[session] = position + self._every[session]
+
+    def put_off(self, session: int, position: int) -> None:
+        """Notes that the store has not taken a checkpoint: the next is due as far on as if it had."""
         self.busy[session] = False
         if not self.commits[session]:
             self._due[session] = position + self._every[session]

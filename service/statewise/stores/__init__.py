@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from statewise.sessions import Epoch
+from statewise.durability import Epoch
 
 
 class StoreError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from statewise.sessions import Epoch
+from statewise.durability import Epoch
 from statewise.stores import Outcome, Put, Record, outcome
 
 _SWEEP_SECONDS = 60.0

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from statewise.sessions import Epoch
+from statewise.durability import Epoch
 from statewise.stores import Outcome, Put, Record, StoreError
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from statewise.sessions import Epoch
+from statewise.durability import Epoch
 from statewise.stores import Outcome, Put, Record, StoreError, outcome
 
 T = TypeVar("T")
