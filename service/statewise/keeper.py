@@ -278,6 +278,6 @@ class Keeper:
 def expires_seconds(idle_timeout_seconds: float) -> float:
     """Returns when the store forgets a session that nobody puts again: well after its server would have ended it.
 
-    A session that is used is put again after half an idle timeout at the latest; see `Durable.stale`.
+    A session that is used is put again after half an idle timeout at the latest; see `Durable.overdue`.
     """
     return 2 * idle_timeout_seconds + 60

@@ -133,8 +133,10 @@ class Ownership:
         task.add_done_callback(self._deleting.discard)
 
     def refresh(self, now: float) -> None:
-        """Puts sessions again that are used and that the store would forget."""
-        self._put(self._sessions.durable.stale(self._sessions.last_used, self._sessions.idle_timeout, now))
+        """Puts those into the store that are overdue; see `Durable.overdue`."""
+        table = self._sessions
+        overdue = table.durable.overdue(table.position, table.last_used, table.idle_timeout, now)
+        self._put(overdue[table.live[overdue]])
 
     async def make_room(self) -> None:
         """Spills sessions that have been idle for longest, if there is no room for another one."""

@@ -61,7 +61,7 @@ class Durable:
         self.committing -= int(self.commits[session])
         self.commits[session] = self.busy[session] = False
         self.stored[session], self.stored_at[session] = 0, np.inf
-        self._due[session] = NO_TIMESTEPS
+        self._due[session], self._every[session] = NO_TIMESTEPS, 0
 
     def keeping(self, session: int) -> Keeping:
         """Returns what a session's client asked for."""
@@ -94,13 +94,15 @@ class Durable:
         if not self.commits[session]:
             self._due[session] = position + self._every[session]
 
-    def stale(self, last_used: NDArray[np.float64], idle_timeout: NDArray[np.float64], now: float) -> Indices:
-        """Returns the sessions that were used since they were last put into the store, half an idle timeout ago and more.
+    def overdue(self, positions: Indices, last_used: NDArray[np.float64], idle_timeout: NDArray[np.float64], now: float) -> Indices:
+        """Returns the sessions that are to be put into the store whether or not they are stepped; all columns `[capacity]`.
 
-        The store forgets what is not put again; see `Sessions`' idle timeout.
+        Those whose checkpoint the store has not taken, and those that were used since they were last put there, half an idle
+        timeout ago and more: the store forgets what is not put again.
         """
-        old = (last_used > self.stored_at) & (now - self.stored_at > idle_timeout / 2) & ~self.busy
-        return np.flatnonzero(old)
+        missed = (self._every > 0) & (positions - self.stored >= self._every) & np.isfinite(self.stored_at)
+        old = (last_used > self.stored_at) & (now - self.stored_at > idle_timeout / 2)
+        return np.flatnonzero((missed | old) & ~self.busy)
 
     def lag(self, positions: Indices) -> int:
         """Returns the most timesteps that any durable session is ahead of the store; positions are `[capacity]`."""
