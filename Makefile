@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test fuzz soak gpu-check bench bench-peer evaluate demo serve clean
+.PHONY: help setup proto check test fuzz soak chaos gpu-check bench bench-peer evaluate demo serve clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -35,6 +35,10 @@ fuzz: setup ## draw a hundred times as many examples, others each time (FUZZ="te
 
 soak: setup ## overload a server for two minutes and print what it serves and takes (SOAK="--seconds 60" for longer)
 	@$(BIN)/python -m bench.soak $(SOAK)
+
+chaos: setup ## kill servers and stores under live sessions, and print what became of them (CHAOS="--seconds 30 kills-commit" for less)
+	@scripts/install-system-tools
+	@$(BIN)/python -m bench.chaos $(CHAOS)
 
 gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'

@@ -264,24 +264,28 @@ class Host:
         position, tail, pending = (int(column[number]) for column in (table.position, table.tail, table.pending))
         return Found(model, position, tail, pending, idle, int(table.durable.stored[number]))
 
-    async def fork(self, session_id: str, new_session_id: str, token: bytes) -> Opened:
-        """Opens a session at the committed state of another, whose row they share until one of them is stepped.
-
-        The fork of a durable session is one of its own, as durable as the other.
-        """
+    def fork(self, session_id: str, new_session_id: str, token: bytes) -> Opened:
+        """Opens a session in memory at the committed state of another, whose row they share until one of them is stepped."""
         self._refuse_draining()
         _check_lengths(new_session_id, token)
         known = self.sessions.directory.opened_by(token)
         if known is not None:
             return self._opened(known, resumed=True)
         parent, table = self.sessions.directory.find(session_id), self.sessions
-        if self._ownership and table.durable.epoch(parent):
-            return await self._fork_durably(parent, new_session_id or secrets.token_hex(16), token)
         opening = Opening(
             int(table.model[parent]), int(table.pool[parent]), float(table.idle_timeout[parent]), int(table.retained[parent]), token
         )
         child = table.fork(parent, new_session_id or secrets.token_hex(16), opening, self._clock())
         return self._count(self._opened(child))
+
+    async def fork_alike(self, session_id: str, new_session_id: str, token: bytes) -> Opened:
+        """The same, and the fork of a durable session is as durable as the other, and its own."""
+        number = self.sessions.directory.number(session_id)
+        if number is None or self.sessions.durable.epoch(number) is None or self.sessions.directory.opened_by(token) is not None:
+            return self.fork(session_id, new_session_id, token)
+        self._refuse_draining()
+        _check_lengths(new_session_id, token)
+        return await self._fork_durably(number, new_session_id or secrets.token_hex(16), token)
 
     async def _fork_durably(self, parent: int, new_session_id: str, token: bytes) -> Opened:
         taken = await self.snapshot(self.sessions.directory.ids[parent])
@@ -409,17 +413,14 @@ class Host:
 
     def _gone(self, asked: Open) -> StatewiseError:
         """Returns why a session cannot be resumed that is neither here nor in the store."""
-        told = self.sessions.directory.ended(asked.session_id)
-        if told not in (Reason.CLOSED, Reason.EXPIRED) and (told or self._is_another(asked.server_instance)):
+        moved = self.sessions.directory.ended(asked.session_id) in (Reason.MOVED, Reason.OWNER_CHANGED)
+        if moved or (asked.server_instance and asked.server_instance != self.instance):
             return error(Reason.LOST, f"session {asked.session_id!r} was lost with the server that held it")
         try:
             self.sessions.directory.find(asked.session_id)
         except StatewiseError as gone:
             return gone
         raise AssertionError("it is open")
-
-    def _is_another(self, instance: str) -> bool:
-        return bool(instance) and instance != self.instance
 
     async def _make_room(self) -> None:
         if self._ownership:
@@ -552,7 +553,7 @@ class Host:
 
     def _refuse_draining(self) -> None:
         if self._draining and self._ownership:
-            raise error(Reason.MOVED, "the server is about to stop: resume on another", retry_after_seconds=0.1)
+            raise error(Reason.MOVED, "the server is about to stop: resume on another")
         if self._draining:
             raise error(Reason.DRAINING, "the server is about to stop")
 

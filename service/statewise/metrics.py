@@ -87,6 +87,8 @@ class ServerMetrics:
         self.store_errors = Counter(
             "statewise_store_errors_total", "Times that the store did not answer.", ["operation"], registry=registry
         )
+        for operation in self._store_seconds:
+            self.store_errors.labels(operation)
         self.store_pending = Gauge("statewise_store_pending", "Snapshots that wait for the store.", registry=registry)
         self.durability_lag_seconds = Gauge(
             "statewise_durability_lag_seconds", "Age of the oldest snapshot that waits for the store.", registry=registry

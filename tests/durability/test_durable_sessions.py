@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
+import grpc
 import numpy as np
 import pytest
 
 from builders.kept import SEALER, Troubled, heard, kept
-from builders.summing import FATAL
+from builders.summing import FATAL, serving, summing
 from statewise.config import Limits
 from statewise.durability import Durability, Keeping
 from statewise.errors import DataLost, InvalidInput, Reason, SessionGone, StatewiseError, Unavailable
 from statewise.host import Durably, Open
 from statewise.sealing import Sealer
 from statewise.snapshot import Snapshot
+from statewise.tensors import encode
+from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 CHECKPOINT, COMMIT, MEMORY = Durability.CHECKPOINT, Durability.COMMIT, Durability.MEMORY
 
@@ -343,7 +346,7 @@ async def test_a_fork_of_a_durable_session_is_durable_by_itself(two):
     first, second = two
     await first.open()
     await first.step(1, 0)
-    fork = await first.host.fork("a", "b", b"token")
+    fork = await first.host.fork_alike("a", "b", b"token")
     assert (fork.position, fork.keeping.durability) == (1, COMMIT)
     await first.step(10, 1, "a")
     await first.step(20, 1, "b")
@@ -391,9 +394,55 @@ async def test_a_failed_step_of_a_committed_session_fails_alone(two):
 
 async def test_what_takes_a_store_is_refused_without_one():
     """With the setting that brings one."""
-    from builders.summing import summing
-
     async with summing(durably=Durably()) as made:
         for durability in (CHECKPOINT, COMMIT):
             with pytest.raises(InvalidInput, match="takes a server with a store"):
                 await made.host.open(Open("sum", durability=durability))
+
+
+async def test_a_step_whose_answer_was_lost_gets_the_identical_bytes_wherever_it_is_sent_again():
+    """The connection breaks after the commit and before the answer is read; the same server, and another one, answer again."""
+    settings = Durably(Troubled(), SEALER)
+    async with (
+        serving(durably=settings) as first,
+        serving(durably=settings) as second,
+        channel(first.address) as stub,
+        channel(second.address) as elsewhere,
+    ):
+        opened = await stub.OpenSession(sequence_pb2.OpenSessionRequest(model="sum", **COMMITTED))
+        request = raw(opened.handle, 0)
+        call = stub.StepFrame()
+        await call.write(request)
+        while not first.host.sessions.durable.stored[0]:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0)
+        call.cancel()
+        again = await answer(stub, request)
+        resume = {"mode": sequence_pb2.OPEN_MODE_RESUME, "durable_position": 1, "server_instance": opened.server_instance}
+        resumed = await elsewhere.OpenSession(sequence_pb2.OpenSessionRequest(session_id="a", **resume))
+        assert await answer(elsewhere, raw(resumed.handle, 0)) == again
+        assert sum(first.summing.engines["sum"].batches) == 1
+        assert not second.summing.engines["sum"].batches
+
+
+COMMITTED = {"session_id": "a", "durability": sequence_pb2.DURABILITY_COMMIT}
+
+
+@contextlib.asynccontextmanager
+async def channel(address):
+    """Bare stubs."""
+    async with grpc.aio.insecure_channel(address) as opened:
+        yield sequence_pb2_grpc.SequenceServiceStub(opened)
+
+
+def raw(handle, position):
+    """Returns the frame of one row that steps a session."""
+    x = encode("x", np.full((1, 1, 2), 0.1, np.float32))
+    handles, positions = (np.array([each], "<u8").tobytes() for each in (handle, position))
+    return sequence_pb2.StepFrameRequest(request_id=7, handles=handles, positions=positions, inputs=[x])
+
+
+async def answer(stub, request):
+    """Returns an answer's bytes."""
+    (response,) = [each async for each in stub.StepFrame(iter([request]))]
+    assert not response.errors, response.errors
+    return response.SerializeToString(deterministic=True)

@@ -148,6 +148,8 @@ class Lane:
             task = asyncio.current_task()
             if task and task.cancelling():  # it is us, not the call, who are to end
                 raise
+        finally:
+            self._requests.put_nowait(None)  # what feeds the stream ends with it
         return fruitful, Unavailable(f"the server on {self._address} has ended the stream")
 
     async def _sent(self) -> AsyncIterator[sequence_pb2.StepFrameRequest]:

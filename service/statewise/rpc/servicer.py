@@ -66,7 +66,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     @unary
     async def ForkSession(self, request: sequence_pb2.ForkSessionRequest, context: Context) -> sequence_pb2.ForkSessionResponse:
         """Opens a session at the state of another."""
-        opened = await self._host.fork(request.session_id, request.new_session_id, request.open_token)
+        opened = await self._host.fork_alike(request.session_id, request.new_session_id, request.open_token)
         return sequence_pb2.ForkSessionResponse(session=codec.open_response(opened, self._host.instance))
 
     @unary
