@@ -19,7 +19,7 @@ def request(
     *,
     model: str = "sum",
     version: str = "",
-    id: str = "",
+    id: str = "",  # noqa: A002 (the protocol's name)
     start: bool | None = None,
     end: bool | None = None,
     outputs: tuple[str, ...] = (),

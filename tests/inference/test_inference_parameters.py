@@ -18,7 +18,9 @@ def test_what_a_request_says_of_its_sequence():
     """Ids are integers or strings, a timeout is in microseconds, and what is not known here passes."""
     told = read(parameters(sequence_id="a", sequence_start=True, timeout=2_500_000, position=0, priority=1, mine="yes"), "m")
     assert told == Parameters("a", start=True, position=0, timeout_seconds=2.5)
-    assert read(parameters(sequence_id=5, sequence_end=True, triton_enable_empty_final_response=True), "m") == Parameters(5, end=True)
+    assert read(parameters(sequence_id=5, sequence_end=True, triton_enable_empty_final_response=True), "m") == Parameters(
+        5, end=True
+    )
 
 
 def test_an_integer_id_is_unsigned():
