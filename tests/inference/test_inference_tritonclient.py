@@ -166,7 +166,8 @@ def test_errors_are_as_triton_gives_them(server):
     """The client raises with Triton's code and words; in a stream the error is told and the stream goes on."""
 
     def not_begun(sequence):
-        return f"inference request for sequence {sequence} to model 'label' must specify the START flag on the first request of the sequence"
+        told = f"inference request for sequence {sequence} to model 'label' must specify the START flag"
+        return f"{told} on the first request of the sequence"
 
     unknown, nothing, text, ok, end, ended, in_stream, after = with_tritonclient(ERRORS, server.address)
     code = "StatusCode.INVALID_ARGUMENT"
