@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from statewise.errors import Reason, error
 from statewise.inference import open_inference_pb2 as wire
@@ -25,8 +24,7 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(NamedTuple):
     """What a request says of its sequence.
 
     Attributes:
@@ -45,8 +43,7 @@ class Parameters:
 
 def read(parameters: Mapping[str, wire.InferParameter], model: str) -> Parameters:
     """Returns what a request's parameters say; raises `InvalidInput` for one of a wrong type, and for want of an id."""
-    known = [name for name in parameters if name in _TYPES or name.startswith(_RESERVED)]
-    given: dict[str, Any] = {name: _value(name, parameters[name]) for name in known}
+    given: dict[str, Any] = {name: _value(name, each) for name, each in parameters.items() if _known(name)}
     start, end = given.get("sequence_start", False), given.get("sequence_end", False)
     position, timeout = given.get("position"), given.get("timeout", 0)
     if position is not None and position < 0:
@@ -62,6 +59,10 @@ def read(parameters: Mapping[str, wire.InferParameter], model: str) -> Parameter
         None if position is None else min(position, _FARTHEST),
         None if microseconds is None else microseconds * 1e-6,
     )
+
+
+def _known(name: str) -> bool:
+    return name in _TYPES or name.startswith(_RESERVED)
 
 
 def _value(name: str, parameter: wire.InferParameter) -> bool | int | str:

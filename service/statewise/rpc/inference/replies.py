@@ -15,25 +15,18 @@ REASON = "reason"
 
 def response(request: Request, answer: Answer, row: int) -> wire.ModelInferResponse:
     """Returns the reply to a request that ran: a row of an answer."""
-    assert request.served
-    position, raw = answer.rows[row]
-    reply = wire.ModelInferResponse(model_name=request.model, model_version=request.served.labels[1], id=request.request_id)
-    reply.parameters[POSITION].int64_param = position
-    for tensor in request.served.spec.outputs:
-        if request.outputs and tensor.name not in request.outputs:
-            continue
-        shape = answer.outputs[tensor.name].shape[1:]
-        time = shape[:1] if request.timed else ()
-        reply.outputs.add(name=tensor.name, datatype=DATATYPES[tensor.dtype], shape=(1, *time, *dims(tensor.shape)))
-        reply.raw_output_contents.append(raw[tensor.name])
+    reply = wire.ModelInferResponse()
+    _fill(reply, request, answer, row)
     return reply
 
 
 def streamed(request: Request, answer: Answer, row: int) -> wire.ModelStreamInferResponse:
     """Returns the same for a stream, where every reply is the only one to its request, and so the last."""
-    reply = response(request, answer, row)
+    made = wire.ModelStreamInferResponse()
+    reply = made.infer_response
+    _fill(reply, request, answer, row)
     reply.parameters[FINAL].bool_param = True
-    return wire.ModelStreamInferResponse(infer_response=reply)
+    return made
 
 
 def refusal(request_id: str, position: int, problem: StatewiseError) -> wire.ModelStreamInferResponse:
@@ -43,3 +36,18 @@ def refusal(request_id: str, position: int, problem: StatewiseError) -> wire.Mod
     reply.infer_response.parameters[REASON].string_param = str(problem.reason or "")
     reply.infer_response.parameters[POSITION].int64_param = position
     return reply
+
+
+def _fill(reply: wire.ModelInferResponse, request: Request, answer: Answer, row: int) -> None:
+    """Writes a row of an answer into a reply, in place: a message that is put into another one is copied."""
+    assert request.served
+    position, raw = answer.rows[row]
+    reply.model_name, reply.model_version, reply.id = request.model, request.served.labels[1], request.request_id
+    reply.parameters[POSITION].int64_param = position
+    for tensor in request.served.spec.outputs:
+        name = tensor.name
+        if request.outputs and name not in request.outputs:
+            continue
+        time = answer.outputs[name].shape[1:2] if request.timed else ()
+        reply.outputs.add(name=name, datatype=DATATYPES[tensor.dtype], shape=(1, *time, *dims(tensor.shape)))
+        reply.raw_output_contents.append(raw[name])

@@ -99,9 +99,11 @@ def read(message: wire.ModelInferRequest, client: Client, now: float) -> Request
 
 def version(told: str) -> int:
     """Returns the number of a version, 0 for an empty one; raises `InvalidInput`."""
-    if told and not _VERSION.fullmatch(told):
+    if not told:
+        return 0
+    if not _VERSION.fullmatch(told):
         raise bad(f"model_version: takes an integral value > 0, or nothing, not {told!r}", "model_version")
-    return int(told or 0)
+    return int(told)
 
 
 def session_id(model: str, sequence: int | str) -> str:
