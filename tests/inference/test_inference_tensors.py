@@ -125,7 +125,7 @@ def test_names_and_types_are_held_against_the_model():
         lay_out(spec(), {"x": x.astype(np.float64)})
     with pytest.raises(InvalidInput, match="unexpected inference input 'z'"):
         lay_out(spec(), {"x": x, "z": x})
-    with pytest.raises(InvalidInput, match="input 'x' is missing"):
+    with pytest.raises(InvalidInput, match="expected 1 inputs but got 0; the model takes x"):
         lay_out(spec(), {})
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.errors import StatewiseError
 from statewise.inference import open_inference_pb2 as wire
 from statewise.rpc.inference.problems import bad
 from statewise.spec import ModelSpec
@@ -83,6 +84,13 @@ def constant(name: str, array: Array, shape: tuple[int, ...]) -> Array:
 def dims(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the shape of a timestep as this protocol tells it."""
     return shape or (1,)
+
+
+def _wrong_names(spec: ModelSpec, arrays: Mapping[str, Array]) -> StatewiseError:
+    takes = [tensor.name for tensor in spec.inputs]
+    unexpected = sorted(arrays.keys() - set(takes))
+    told = f"unexpected inference input {unexpected[0]!r}" if unexpected else f"expected {len(takes)} inputs but got {len(arrays)}"
+    return bad(f"{told}; the model takes {', '.join(sorted(takes))}", "inputs")
 
 
 def _array(tensor: wire.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Array:
