@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from builders.served import Running, start
-from builders.tiny import fill
 
 HOME = Path(__file__).parents[2] / "var" / "perf"
 COMMON = ("-i", "grpc", "--measurement-mode", "count_windows", "--measurement-request-count", "400", "-s", "999", "-r", "4")
@@ -20,16 +16,6 @@ pytestmark = [
     pytest.mark.perf_analyzer,
     pytest.mark.skipif("STATEWISE_PERF_ANALYZER" not in os.environ, reason="needs perf_analyzer: make perf-analyzer"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server of `demand`, `label` and `text`."""
-    root = tmp_path_factory.mktemp("tiny")
-    fill(root)
-    running = start(root)
-    yield running
-    running.stop()
 
 
 @pytest.mark.parametrize("model", ["label", "demand"])

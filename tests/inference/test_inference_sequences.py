@@ -102,27 +102,20 @@ async def test_a_stream_may_ask_for_errors_by_status(served, stub):
     assert served.host.find("triton/sum/int/7").position == 2
 
 
-@pytest.mark.parametrize("value", [FATAL, BUG, np.nan])
-async def test_a_start_that_fails_has_begun_nothing(served, stub, value):
+async def test_a_start_that_fails_has_begun_nothing(served, stub):
     """Nothing goes on from a state that no request has made: what follows must START."""
-    answers = await streamed(stub, request(x=(value, 0), start=True), request(), request())
-    assert [answer for _, answer in answers][1:] == [f"{NOT_BEGUN}; it has ended"] * 2
+    for value in (FATAL, BUG, np.nan):
+        answers = await streamed(stub, request(x=(value, 0), start=True), request(), request())
+        assert [answer for _, answer in answers][1:] == [f"{NOT_BEGUN}; it has ended"] * 2
     assert served.summing.sums() == {"sessions": 0, "steps": 0, "rows": 0}
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"inputs": {"x": np.zeros((1, 3), np.float32)}},
-        {"outputs": ("nope",)},
-        {"version": "99"},
-        {"inputs": {"x": np.zeros((1, 5000, 2), np.float32)}},
-    ],
-)
-async def test_a_start_that_cannot_run_leaves_the_sequence_that_is_there(stub, bad):
+async def test_a_start_that_cannot_run_leaves_the_sequence_that_is_there(stub):
     """A request that is wrong in itself ends nothing."""
     assert total(await stub.ModelInfer(request(start=True))) == 1
-    await refused(stub.ModelInfer(request(start=True, **bad)))
+    shapes = [{"inputs": {"x": np.zeros(shape, np.float32)}} for shape in ((1, 3), (1, 5000, 2))]
+    for bad in (*shapes, {"outputs": ("nope",)}, {"version": "99"}):
+        await refused(stub.ModelInfer(request(start=True, **bad)))
     assert total(await stub.ModelInfer(request())) == 2
 
 
@@ -133,27 +126,26 @@ async def test_an_end_that_fails_leaves_the_sequence_where_it_is(stub):
     assert total(await stub.ModelInfer(request(end=True))) == 2
 
 
-@pytest.mark.parametrize(
-    ("made", "code", "words"),
-    [
-        (request(None), "INVALID_ARGUMENT", "inference request to model 'sum' must specify a non-zero or non-empty correlation ID"),
-        (request(0, start=True), "INVALID_ARGUMENT", "must specify a non-zero or non-empty correlation ID"),
-        (request(), "INVALID_ARGUMENT", NOT_BEGUN),
-        (request("a"), "INVALID_ARGUMENT", NOT_BEGUN.replace("7", "a")),
-        (request(inputs={"x": np.ones((2, 2), np.float32)}, start=True), "INVALID_ARGUMENT", "must specify batch-size 1"),
-        (request(model="nope"), "NOT_FOUND", "Request for unknown model: 'nope' is not found"),
-        (request(model="nope", start=True), "NOT_FOUND", "Request for unknown model: 'nope' is not found"),
-        (request(version="99", start=True), "NOT_FOUND", "Request for unknown model: 'sum' version 99 is not found"),
-        (request(version="x", start=True), "INVALID_ARGUMENT", "model_version: takes an integral value"),
-        (request(outputs=("nope",), start=True), "INVALID_ARGUMENT", "unexpected inference output 'nope'"),
-        (request(start=True, triton_mine=True), "INVALID_ARGUMENT", "reserved"),
-    ],
-)
-async def test_refusals_have_tritons_codes_and_words(stub, made, code, words):
+REFUSALS = [
+    (request(None), "INVALID_ARGUMENT", "inference request to model 'sum' must specify a non-zero or non-empty correlation ID"),
+    (request(0, start=True), "INVALID_ARGUMENT", "must specify a non-zero or non-empty correlation ID"),
+    (request(), "INVALID_ARGUMENT", NOT_BEGUN),
+    (request("a"), "INVALID_ARGUMENT", NOT_BEGUN.replace("7", "a")),
+    (request(inputs={"x": np.ones((2, 2), np.float32)}, start=True), "INVALID_ARGUMENT", "must specify batch-size 1"),
+    (request(model="nope"), "NOT_FOUND", "Request for unknown model: 'nope' is not found"),
+    (request(model="nope", start=True), "NOT_FOUND", "Request for unknown model: 'nope' is not found"),
+    (request(version="99", start=True), "NOT_FOUND", "Request for unknown model: 'sum' version 99 is not found"),
+    (request(version="x", start=True), "INVALID_ARGUMENT", "model_version: takes an integral value"),
+    (request(outputs=("nope",), start=True), "INVALID_ARGUMENT", "unexpected inference output 'nope'"),
+    (request(start=True, triton_mine=True), "INVALID_ARGUMENT", "reserved"),
+]
+
+
+async def test_refusals_have_tritons_codes_and_words(stub):
     """What Triton 2.51 answered to the same requests: its code, and its sentence as far as it tells the fact."""
-    told_code, details = await refused(stub.ModelInfer(made))
-    assert told_code == code
-    assert words in details
+    for made, code, words in REFUSALS:
+        told_code, details = await refused(stub.ModelInfer(made))
+        assert (told_code, words in details) == (code, True), details
 
 
 async def test_only_the_outputs_that_are_wanted(stub):
@@ -277,7 +269,7 @@ async def test_a_request_that_waits_for_too_long_is_not_run():
     assert sorted(map(str, heard)) == ["1.0", "2.0", "3.0", "the request's timeout passed before it began to run"]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 async def test_any_mix_of_sequences_gives_what_each_gives_alone(served, stub, seed):
     """Starts, ends and steps of several sequences, sent at once: as a plain loop says."""
     drawn = random.Random(seed)

@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import urllib.request
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import torch
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from builders.served import Running, start
-from builders.tiny import LABEL, fill
+from builders.tiny import LABEL
 from builders.triton import with_tritonclient
+from statewise.probes import LIVE, READY, with_health
 from statewise_models.export.conversation import conversation
 from statewise_models.network import Network
 
 SEQUENCES = 200
-TIMESTEPS = 5
+TIMESTEPS = 3
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Network]]:
-    """`demand`, `label` and `text`, and where they are."""
-    root = tmp_path_factory.mktemp("tiny")
-    return root, fill(root)
-
-
-@pytest.fixture(scope="module")
-def server(networks: tuple[Path, dict[str, Network]]) -> Iterator[Running]:
-    """A server of them, whose models may be loaded and unloaded."""
-    running = start(networks[0], "--model-control")
-    yield running
-    running.stop()
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +177,8 @@ told = {
     "name": client.get_server_metadata(as_json=True)["name"],
     "inputs": client.get_model_metadata("demand", as_json=True)["inputs"],
     "batching": list(client.get_model_config("demand", as_json=True)["config"]["sequence_batching"]),
-    "index": [each["state"] for each in client.get_model_repository_index(as_json=True)["models"]],
+    "index": {each["name"]: each for each in client.get_model_repository_index(as_json=True)["models"]},
+    "broken": client.is_model_ready("broken"),
 }
 x, time = np.ones((1, 1), np.float32), np.array([[5]], np.int64)
 wanted = [triton.InferRequestedOutput("forecast")]
@@ -217,7 +207,10 @@ print(json.dumps(told))
 
 
 def test_what_tritonclient_asks_of_server_and_models(server):
-    """Readiness, metadata, configuration, statistics, load and unload; several inputs, positions and many timesteps."""
+    """Readiness, metadata, configuration, statistics, load and unload; several inputs, positions and many timesteps.
+
+    A model that is broken says why, is not ready, and keeps neither the server nor the others from being so.
+    """
     told = with_tritonclient(FACTS, server.address)
     assert (told["live"], told["ready"], told["label"], told["nope"]) == (True, True, True, False)
     assert told["name"] == "statewise"
@@ -226,7 +219,11 @@ def test_what_tritonclient_asks_of_server_and_models(server):
         ("time", "INT64", ["-1", "1"]),
     ]
     assert {"state", "oldest", "max_sequence_idle_microseconds"} <= set(told["batching"])
-    assert told["index"] == ["READY"] * 3
+    broken = told["index"].pop("broken")
+    assert (told["broken"], broken["state"], "model.onnx" in broken["reason"]) == (False, "UNAVAILABLE", True)
+    assert [(name, each["state"]) for name, each in told["index"].items()] == [
+        (name, "READY") for name in ("demand", "label", "text")
+    ]
     assert (told["positions"], told["id"], told["many"]) == ([1, 2, 2], "r", [1, 4, 1])
     assert told["statistics"] == ["3", "3", "3"]
     assert (told["unloaded"], told["loaded"], told["trace"]) == (False, True, "StatusCode.UNIMPLEMENTED")
@@ -257,3 +254,39 @@ def test_the_servers_stubs_cannot_share_a_process_with_tritonclient():
     code = "import tritonclient.grpc; import statewise.inference.open_inference_pb2"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "TypeError" in done.stderr
+
+
+def test_probes_find_the_server_on_the_metrics_port(server):
+    """The protocol's HTTP health paths answer there, and the metrics as before."""
+    for path in (LIVE, READY):
+        with urllib.request.urlopen(server.metrics.replace("/metrics", path), timeout=30) as answer:
+            assert (answer.status, answer.read()) == (200, b"")
+    with urllib.request.urlopen(server.metrics, timeout=30) as answer:
+        assert b"statewise_steps_total" in answer.read()
+
+
+def test_a_server_that_is_not_ready_is_live():
+    """The probes tell "not yet, or no more" from "dead"; what is no health path goes to the application behind."""
+    statuses = []
+    ready = [False]
+    asked = with_health(lambda environ, start_response: [b"behind"], lambda: ready[0])
+    for state in (False, True):
+        ready[0] = state
+        assert asked({"PATH_INFO": READY}, lambda status, _: statuses.append(status)) == [b""]
+    asked({"PATH_INFO": LIVE}, lambda status, _: statuses.append(status))
+    assert statuses == ["503 Service Unavailable", "200 OK", "200 OK"]
+    assert asked({"PATH_INFO": "/metrics"}, lambda *_: None) == [b"behind"]
+
+
+def test_reflection_and_health_know_the_service(server):
+    """Tools find the service by its name, and what is not served is not among its methods."""
+    name = "inference.GRPCInferenceService"
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+    with grpc.insecure_channel(server.address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=30)
+        (response,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
+    assert check.status == health_pb2.HealthCheckResponse.SERVING
+    file = descriptor_pb2.FileDescriptorProto.FromString(response.file_descriptor_response.file_descriptor_proto[0])
+    methods = {method.name for method in file.service[0].method}
+    assert {"ModelInfer", "ModelStreamInfer"} <= methods
+    assert not any("SharedMemory" in method for method in methods)

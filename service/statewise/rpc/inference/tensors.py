@@ -56,21 +56,19 @@ def lay_out(spec: ModelSpec, arrays: Mapping[str, Array]) -> tuple[dict[str, Arr
     Raises:
         InvalidInput: an input has another batch than 1, or another type or shape than the model takes.
     """
-    shapes = {tensor.name: (tensor.shape, tensor.dtype) for tensor in spec.inputs}
     inputs, timed = {}, False
-    for name, array in arrays.items():
-        if name not in shapes:
-            raise bad(f"unexpected inference input {name!r}; the model takes {', '.join(sorted(shapes))}", "inputs")
-        shape, dtype = shapes[name]
-        if array.dtype != dtype:
-            told = (
-                f"inference input {name!r} data-type is {DATATYPES[array.dtype.name]!r}, but the model expects {DATATYPES[dtype]!r}"
-            )
-            raise bad(told, name)
-        inputs[name], with_time = _step(name, array, shape)
+    for tensor in spec.inputs:
+        array = arrays.get(tensor.name)
+        if array is None:
+            raise _wrong_names(spec, arrays)
+        wanted = DATATYPES[tensor.dtype]
+        if array.dtype != _DTYPES[wanted]:
+            told = f"data-type is {DATATYPES[array.dtype.name]!r}, but the model expects {wanted!r}"
+            raise bad(f"inference input {tensor.name!r} {told}", tensor.name)
+        inputs[tensor.name], with_time = _step(tensor.name, array, tensor.shape)
         timed |= with_time
-    for name in shapes.keys() - inputs.keys():
-        raise bad(f"input {name!r} is missing; the model takes {', '.join(sorted(shapes))}", "inputs")
+    if len(arrays) > len(inputs):
+        raise _wrong_names(spec, arrays)
     return inputs, timed
 
 
