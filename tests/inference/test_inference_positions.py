@@ -113,7 +113,7 @@ async def test_a_failure_takes_along_what_counted_on_it(stub):
 
 
 def farewell(size, identity=b"i"):
-    return Farewell(identity, Answer(np.array([1]), {"y": np.zeros((1, size), np.float32)}), None, timed=False)
+    return Farewell(identity, Answer(np.array([1]), {"y": np.zeros((1, size), np.float32)}), "3", (), timed=False)
 
 
 def test_farewells_are_bounded():

@@ -22,6 +22,12 @@ async def streamed(stub, *requests, metadata=None):
     return [told(answer) async for answer in stub.ModelStreamInfer(iter(requests), metadata=metadata)]
 
 
+async def waiting(served, count):
+    """Returns once that many requests wait in lines."""
+    while served.inference._sequences._waiting != count:  # noqa: ASYNC110 (nothing tells of it, and a test may turn the loop)
+        await asyncio.sleep(0)
+
+
 async def refused(call):
     with pytest.raises(grpc.aio.AioRpcError) as problem:
         await call
@@ -197,10 +203,9 @@ async def test_a_client_that_has_gone_leaves_its_sequence_where_it_was(served, s
     served.summing.hold()
     call = stub.ModelStreamInfer(iter([request(start=True), request(), request(), request(end=True)]))
     await served.summing.until(1)
+    await waiting(served, 3)
     call.cancel()
-    lines = served.inference._sequences._lines
-    while lines["triton/sum/int/7"].waiting:  # noqa: ASYNC110 (nothing tells of it, and a test may turn the loop)
-        await asyncio.sleep(0)
+    await waiting(served, 0)
     served.summing.release()
     assert total(await stub.ModelInfer(request())) == 2
 
@@ -211,6 +216,7 @@ async def test_steps_of_a_client_that_has_gone_do_not_run(served, stub):
     served.summing.hold()
     call = stub.ModelStreamInfer(iter([request() for _ in range(9)]))
     await served.summing.until(IN_FLIGHT)
+    await waiting(served, 9 - IN_FLIGHT)
     call.cancel()
     behind = asyncio.create_task(_infer(stub, (100, 0)))
     await served.summing.until(2)  # the one that had begun, and the other client's
@@ -218,8 +224,8 @@ async def test_steps_of_a_client_that_has_gone_do_not_run(served, stub):
     assert await behind == 102
 
 
-async def _infer(stub, x):
-    return total(await stub.ModelInfer(request(x=x)))
+async def _infer(stub, x, sequence=7):
+    return total(await stub.ModelInfer(request(sequence, x)))
 
 
 async def test_a_call_that_is_cancelled_does_not_run(served, stub):
@@ -244,12 +250,29 @@ async def test_what_waits_is_bounded():
         served.summing.hold()
         answers = asyncio.create_task(streamed(stub, *(request(id=str(n), start=n == 0) for n in range(20))))
         await served.summing.until(1)
-        while served.inference._sequences._waiting < 5:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await waiting(served, 5)
         served.summing.release()
         heard = dict(await answers)
     assert [heard[str(n)] for n in range(6)] == [1, 2, 3, 4, 5, 6]
     assert any("wait for their turn" in str(answer) for answer in heard.values())
+
+
+async def test_a_full_server_refuses_and_goes_on():
+    """Requests that a full server refuses at once, first ones too, hold up nothing: the same sequences go on when there is room."""
+    async with serving(limits=Limits(pending_steps=3)) as served, grpc.aio.insecure_channel(served.address) as channel:
+        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for number in (1, 2, 3, 5):
+            await stub.ModelInfer(request(number, start=True))
+        served.summing.hold()
+        pending = [asyncio.create_task(_infer(stub, (1, 0), number)) for number in (1, 2, 3)]
+        await served.summing.until(3)
+        for made in (request(1), request(5, end=True), request(4, start=True)):
+            code, details = await refused(stub.ModelInfer(made))
+            assert (code, details) == ("RESOURCE_EXHAUSTED", "3 steps are pending already")
+        served.summing.release()
+        assert await asyncio.gather(*pending) == [2, 2, 2]
+        last = [await stub.ModelInfer(made) for made in (request(1), request(5, end=True), request(4, start=True))]
+        assert [total(answer) for answer in last] == [3, 2, 1]
 
 
 async def test_a_request_that_waits_for_too_long_is_not_run():
@@ -261,8 +284,7 @@ async def test_a_request_that_waits_for_too_long_is_not_run():
         requests = [request(start=True), request(), request(timeout=1_000_000), request(timeout=9_000_000)]
         answers = asyncio.create_task(streamed(stub, *requests))
         await served.summing.until(1)
-        while served.inference._sequences._waiting < 3:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await waiting(served, 3)
         now += 2.0
         served.summing.release()
         heard = [answer for _, answer in await answers]

@@ -10,18 +10,19 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from statewise.conversation import Answer
-from statewise.models import Served
+from statewise.spec import TensorSpec
 
 MOST = 4_096
 MOST_BYTES = 64 * 1024 * 1024
 
 
 class Farewell(NamedTuple):
-    """The last answer of a sequence, to which request, of which model version, and whether its tensors had an axis of time."""
+    """The last answer of a sequence, to which request, and what else its reply is made of."""
 
     identity: bytes
     answer: Answer
-    served: Served
+    served_version: str
+    returns: tuple[TensorSpec, ...]
     timed: bool
 
 

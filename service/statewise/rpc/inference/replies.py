@@ -40,11 +40,10 @@ def refusal(request_id: str, position: int, problem: StatewiseError) -> wire.Mod
 
 def _fill(reply: wire.ModelInferResponse, request: Request, answer: Answer, row: int) -> None:
     """Writes a row of an answer into a reply, in place: a message that is put into another one is copied."""
-    assert request.served
     position, raw = answer.rows[row]
-    reply.model_name, reply.model_version, reply.id = request.model, request.served.labels[1], request.request_id
+    reply.model_name, reply.model_version, reply.id = request.model, request.served_version, request.request_id
     reply.parameters[POSITION].int64_param = position
-    for tensor in request.served.spec.outputs:
+    for tensor in request.returns:
         name = tensor.name
         if request.outputs and name not in request.outputs:
             continue

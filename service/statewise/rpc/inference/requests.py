@@ -12,10 +12,10 @@ from statewise.conversation import Answer, Array, Asker
 from statewise.errors import StatewiseError
 from statewise.host import LONGEST_ID
 from statewise.inference import open_inference_pb2 as wire
-from statewise.models import Served
 from statewise.rpc.inference import parameters, tensors
 from statewise.rpc.inference.parameters import Parameters
 from statewise.rpc.inference.problems import bad
+from statewise.spec import TensorSpec
 
 PREFIX = "triton/"
 """What the ids of sessions begin with that are sequences of this protocol."""
@@ -44,7 +44,8 @@ class Request:
         arrays: what it brings, `[1, …]` each; given away when the step is asked for.
         outputs: the names of those that are wanted; empty: all.
         deadline: when it has waited for too long, in seconds of the steady clock, or `None`.
-        served: the model version that the sequence is on, once known.
+        served_version: the model version that the sequence is on, once known.
+        returns: what that version returns.
         timed: whether its tensors have an axis of time, once known.
         opened: whether it has opened the session that it is the first request of.
         identity: what tells it from another first or last request of its sequence; empty if it tells no position.
@@ -59,7 +60,8 @@ class Request:
     arrays: Mapping[str, Array]
     outputs: tuple[str, ...]
     deadline: float | None
-    served: Served | None = None
+    served_version: str = ""
+    returns: tuple[TensorSpec, ...] = ()
     timed: bool = False
     opened: bool = False
     identity: bytes = field(init=False)

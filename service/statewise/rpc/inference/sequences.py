@@ -44,12 +44,14 @@ class _Line:
         waiting: requests that have not been asked for, in order.
         asked: requests that have been, and are not answered.
         held: whether the first or the last request of a sequence is on its way, so that nothing may follow.
+        advancing: whether what may be asked for is being asked for. The host may refuse a step at once, and is then still asking.
     """
 
     session_id: str
     waiting: deque[Request] = field(default_factory=deque)
     asked: set[Request] = field(default_factory=set)
     held: bool = False
+    advancing: bool = False
 
 
 class Sequences:
@@ -97,9 +99,10 @@ class Sequences:
     def forget(self, client: Client) -> None:
         """Drops what a client that has gone asked for and has not begun, but for first and last requests on their way."""
         for line in list(self._lines.values()):
-            for request in [each for each in line.waiting if each.client is client]:
-                line.waiting.remove(request)
-                self._left(request)
+            for request in line.waiting:
+                if request.client is client:
+                    self._left(request)
+            line.waiting = deque(each for each in line.waiting if each.client is not client)
             line.asked = {each for each in line.asked if each.alone or each.client is not client}
             self._advance(line)
 
@@ -120,18 +123,19 @@ class Sequences:
         self._go_on(tag, close=tag.opened)
 
     def _advance(self, line: _Line) -> None:
-        """Asks for what may be asked for now."""
-        while line.waiting and not line.held:
-            request = line.waiting[0]
-            if len(line.asked) >= (1 if request.alone else IN_FLIGHT):
-                return
-            line.waiting.popleft()
+        """Asks for what may be asked for now, and forgets a line that has nothing more to do."""
+        if line.advancing:
+            return
+        line.advancing = True
+        while line.waiting and not line.held and len(line.asked) < (1 if line.waiting[0].alone else IN_FLIGHT):
+            request = line.waiting.popleft()
             self._left(request)
             if request.told.start:
                 line.held = True
                 self._spawn(self._begin(request, line))
             else:
                 self._try(request, line)
+        line.advancing = False
         if not line.waiting and not line.asked and not line.held and self._lines.get(line.session_id) is line:
             del self._lines[line.session_id]
 
@@ -171,16 +175,19 @@ class Sequences:
             self._farewells.forget(request.session_id)
 
     def _try(self, request: Request, line: _Line) -> bool:
-        """Asks for a step; returns whether it is under way."""
+        """Asks for a step; returns whether somebody will hear, or has heard, of its outcome through the host."""
+        if request.told.end and self._answered_before(request):
+            return False
         try:
-            if request.told.end and self._answered_before(request):
-                return False
-            self._host.step(self._step(request), self if request.alone else request.client, request)
+            step = self._step(request)
+            line.asked.add(request)
+            line.held = request.alone
+            self._host.step(step, self if request.alone else request.client, request)
         except Exception as problem:  # noqa: BLE001 (a fault of ours costs one request)
+            line.asked.discard(request)
+            line.held = False
             self._fail(request, problem)
             return False
-        line.asked.add(request)
-        line.held = request.alone
         return True
 
     def _step(self, request: Request) -> Step:
@@ -188,7 +195,7 @@ class Sequences:
         found = self._host.find(request.session_id)
         if request.version not in (0, found.model.version):
             raise not_begun(request.model, request.told.sequence)
-        request.served = found.model
+        request.served_version, request.returns = found.model.labels[1], found.model.spec.outputs
         inputs, seconds = self._check(request, found.model.spec)
         request.arrays = {}
         return Step(request.session_id, inputs, request.told.position, seconds)
@@ -211,16 +218,17 @@ class Sequences:
         farewell = self._farewells.find(request.session_id) if request.told.end and request.identity else None
         if farewell is None or farewell.identity != request.identity:
             return False
-        request.served, request.timed = farewell.served, farewell.timed
+        request.served_version, request.returns, request.timed = farewell.served_version, farewell.returns, farewell.timed
         request.client.deliver(request, farewell.answer, 0)
         return True
 
     def _keep_last(self, request: Request, answer: Answer, row: int) -> None:
         """Keeps the last answer of a sequence whose client tells positions."""
-        assert request.served
         outputs: dict[str, Array] = {name: array[row : row + 1].copy() for name, array in answer.outputs.items()}
         last = Answer(answer.positions[row : row + 1].copy(), outputs, answer.retiring)
-        self._farewells.keep(request.session_id, Farewell(request.identity, last, request.served, request.timed))
+        self._farewells.keep(
+            request.session_id, Farewell(request.identity, last, request.served_version, request.returns, request.timed)
+        )
 
     def _go_on(self, request: Request, *, close: bool) -> None:
         """Lets a line go on after a first or last request, once the session is closed if it is to be."""
