@@ -73,6 +73,7 @@ class ServeSettings(BaseSettings):
     store_patience_seconds: float = Field(5.0, ge=0, le=600)
     durability: Literal["memory", "checkpoint", "commit"] = "memory"
     checkpoint_every: int = Field(64, ge=1, le=1_000_000)
+    model_control: bool = False
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
     drain_pause_seconds: float = Field(0.0, ge=0, le=600)

@@ -51,6 +51,7 @@ def serve(
     ] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Timesteps between two checkpoints.", show_default="64")] = None,
     unsealed_snapshots: Annotated[bool | None, typer.Option(help="Give and take snapshots, which clients could alter.")] = None,
+    model_control: Annotated[bool | None, typer.Option(help="Let Triton's clients load and unload models.")] = None,
     idle_timeout_seconds: Annotated[
         float | None, typer.Option(help="A session ends after this idle time.", show_default="600")
     ] = None,
