@@ -12,7 +12,7 @@ from bench.chaos.store import redis
 from bench.models import fill
 from bench.processes import Load, statewise
 
-MODEL, SECONDS, ROUNDS = "lstm-256", 5.0, 3
+MODEL, SECONDS, ROUNDS = "lstm-256", 4.0, 3
 LOADS = {
     "frames of 256": ["frames", "--sessions", "256"],
     "single steps, 64 sessions": ["coalesced", "--sessions", "64"],

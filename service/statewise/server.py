@@ -193,14 +193,15 @@ def _store(settings: ServeSettings) -> Store | None:
 
 def _sealer(settings: ServeSettings) -> Sealer | None:
     """Returns what seals snapshots. A file's key lies beside it, made with it: it holds damage off, and who has not that key."""
+    option = "--seal-keys" if settings.seal_keys else "--store"
     try:
         if settings.seal_keys:
             return Sealer.of_files(settings.seal_keys)
-        if settings.store and is_file(settings.store):
+        if is_file(settings.store):
             file = sqlite_file(settings.store)
             return Sealer.of_its_own(file.with_name(f"{file.name}.key"))
     except KeyFilesError as problem:
-        raise StartError(f"--seal-keys: {problem}") from problem
+        raise StartError(f"{option}: {problem}") from problem
     return None
 
 
