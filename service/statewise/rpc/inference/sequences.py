@@ -83,7 +83,7 @@ class Sequences:
         line.waiting.append(request)
         self._advance(line)
 
-    def told(self, request: Request, problem: StatewiseError) -> StatewiseError:
+    def explain(self, request: Request, problem: StatewiseError) -> StatewiseError:
         """Returns what a client is told of a problem, in Triton's words."""
         if isinstance(problem, ModelUnknown | SessionGone) and not self._is_there(request.model, request.version):
             return unknown_model(request.model, request.version)
@@ -119,7 +119,7 @@ class Sequences:
 
     def refuse(self, tag: Any, _: int, position: int, problem: StatewiseError) -> None:
         """Takes why a first or last request failed; a sequence whose first one failed has not begun."""
-        tag.client.fail(tag, position, self.told(tag, problem))
+        tag.client.fail(tag, position, self.explain(tag, problem))
         self._go_on(tag, close=tag.opened)
 
     def _advance(self, line: _Line) -> None:
@@ -248,11 +248,14 @@ class Sequences:
             self._advance(line)
 
     def _fail(self, request: Request, problem: Exception) -> None:
-        request.client.fail(request, self._host.position(request.session_id), self.told(request, told(problem)))
+        request.client.fail(request, self._host.position(request.session_id), self.explain(request, told(problem)))
 
     def _is_there(self, model: str, version: int) -> bool:
+        models = self._host.models
+        if models.is_ready(model, version):
+            return True
         try:
-            versions = self._host.models.repository.versions(model)
+            versions = models.repository.versions(model)
         except RepositoryError:
             return False
         return not version or version in versions
