@@ -39,6 +39,7 @@ class Loaded:
         digest: SHA-256 of the file, in hexadecimal.
         seconds: what a run of one timestep took at each batch size that was warmed up: powers of two.
         parameters_bytes: the size of the file, about what the model takes in memory.
+        parity_difference: the largest from its parity vectors, as a share of the scale.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Loaded:
     digest: str
     seconds: dict[int, float]
     parameters_bytes: int
+    parity_difference: float = 0.0
 
     def expected_seconds(self, steps: int, timesteps: int) -> float:
         """Returns about how long a run will take."""
@@ -68,11 +70,11 @@ def load(name: str, version: int, file: Path, largest: int, provider: Provider, 
         spec = read_spec(model)
         _check_series(spec)
         engine = OnnxEngine(model, spec, provider, threads)
-        _check_parity(engine, spec, provider)
+        apart = _check_parity(engine, spec, provider)
         seconds = _warm_up(engine, spec, provider, largest)
     except (OSError, DecodeError, SpecError, EngineError, LoadError, ValueError) as error:
         raise LoadError(f"{file}: {error}") from error
-    return Loaded(name, version, spec, engine, provider, hashlib.sha256(raw).hexdigest(), seconds, len(raw))
+    return Loaded(name, version, spec, engine, provider, hashlib.sha256(raw).hexdigest(), seconds, len(raw), apart)
 
 
 def read_spec(model: onnx.ModelProto) -> ModelSpec:
@@ -99,11 +101,11 @@ def read_spec(model: onnx.ModelProto) -> ModelSpec:
     return spec
 
 
-def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
-    """Runs the carried steps that the model brings, on the provider that will serve it, and compares the outputs."""
+def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> float:
+    """Runs the carried steps that the model brings, on the provider that will serve it; returns the largest difference."""
     columns = [{t.name: _array(step[t.name], t.dtype) for t in spec.inputs} for step in spec.parity.steps]
     if not columns:
-        return
+        return 0.0
     if any(array.ndim < 2 for column in columns for array in column.values()):
         raise LoadError("its parity vectors must be [timesteps, batch, …]")
     batches = {array.shape[1] for column in columns for array in column.values()}
@@ -117,6 +119,7 @@ def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
     pool = StatePool(spec.states, RESERVED_ROWS + 2 * batch, provider)
     source = RESERVED_ROWS + batch + np.arange(batch, dtype=np.int64)
     pool.write(source, {state.input: _first(state, spec.parity.constants, batch) for state in spec.states})
+    largest = 0.0
     for number, (inputs, expected) in enumerate(zip(columns, spec.parity.expected, strict=True)):
         timesteps = len(next(iter(inputs.values())))
         # Two sets of rows take turns, since a run never reads the rows that it writes.
@@ -126,9 +129,11 @@ def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
         outcome = engine.run(Batch(inputs, np.full(batch, timesteps, np.int32), source, target, told), pool)
         for name, values in expected.items():
             difference = _difference(outcome.outputs[name], _array(values, "float64"))
+            largest = max(largest, difference)
             if not difference <= spec.parity.tolerance:
-                raise LoadError(f"output {name!r} differs by {difference:.1e} of its scale from what the export recorded")
+                raise LoadError(f"output {name!r} differs by {difference:.1e} of its scale from what was recorded with it")
         source = target
+    return largest
 
 
 def _first(state: StateSpec, given: Mapping[str, Any], batch: int) -> NDArray[np.generic]:
