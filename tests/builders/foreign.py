@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,13 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from statewise.importing import Asked, prepare, publish, read
+from statewise.importing.asked import Fed
+
+CONTROLLED = Asked(
+    initial={"sum": 7},
+    controls={"START": Fed("start"), "READY": Fed("ready"), "END": Fed("end"), "CORRID": Fed("corrid")},
+)
 ELEMENTS = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
@@ -69,7 +78,14 @@ def torch_cell(file, kind, *, batch_first, names=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, example, str(file), dynamo=False, input_names=taken, output_names=returned, dynamic_axes=dynamic, opset_version=17
+            module,
+            example,
+            str(file),
+            dynamo=False,
+            input_names=taken,
+            output_names=returned,
+            dynamic_axes=dynamic,
+            opset_version=17,
         )
     return Path(file)
 
@@ -121,7 +137,12 @@ def counting(file, *, batch="batch"):
         node("Mul", "wide factor", "total"),
         node("Identity", "any_out", "seen"),
     ]
-    taken = [info("which", "bool", batch), info("factor", "float32", batch), info("count", "int64", batch), info("any", "bool", batch)]
+    taken = [
+        info("which", "bool", batch),
+        info("factor", "float32", batch),
+        info("count", "int64", batch),
+        info("any", "bool", batch),
+    ]
     returned = [info("total", "float32", batch), info("seen", "bool", batch)]
     return save(file, nodes, taken, [*returned, info("count_out", "int64", batch), info("any_out", "bool", batch)])
 
@@ -173,3 +194,173 @@ def alone(file, calls, states, initial):
         carried = {taken: returned[given] for taken, given in states.items()}
         answers.append(returned)
     return answers
+
+
+def controlled(file, *, batch="batch"):
+    """Control inputs as Triton's models have them: a sum that START resets, READY gates, and END and CORRID are told beside."""
+    nodes = [
+        node("Cast", "START", "fresh", to=TensorProto.FLOAT),
+        node("Sub", "one fresh", "going"),
+        node("Mul", "sum going", "kept"),
+        node("Mul", "INPUT READY", "taken"),
+        node("Add", "kept taken", "sum_out"),
+        node("Cast", "END", "over", to=TensorProto.FLOAT),
+        node("Cast", "CORRID", "number", to=TensorProto.FLOAT),
+        node("Concat", "sum_out over number", "OUTPUT", axis=1),
+    ]
+    taken = [info("INPUT", "float32", batch, 1), info("sum", "float32", batch, 1), info("START", "int32", batch, 1)]
+    taken += [info("READY", "float32", batch, 1), info("END", "bool", batch, 1), info("CORRID", "uint64", batch, 1)]
+    returned = [info("OUTPUT", "float32", batch, 3), info("sum_out", "float32", batch, 1)]
+    return save(file, nodes, taken, returned, {"one": np.float32(1)})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A foreign file, what is told of it, and how one timestep of one session is a call of it.
+
+    Attributes:
+        inputs: input → shape and dtype of a timestep, as it was imported.
+        call: the inputs of a timestep → what the file takes, without its states.
+        returned: the output of a call → of a timestep.
+        states: state input → output, and its first value as the file takes it.
+        constants: what some of the sessions are given at Open, `None` for a session of the default.
+        tolerance: the largest difference, as a share of the scale.
+    """
+
+    name: str
+    file: Path
+    asked: Asked
+    inputs: dict[str, tuple[tuple[int, ...], str]]
+    call: Callable
+    returned: Callable
+    states: dict[str, tuple[str, np.ndarray]]
+    constants: tuple = (None,)
+    tolerance: float = 1e-5
+
+    def draw(self, random, timesteps):
+        """Returns inputs `[timesteps, …]` each."""
+        return {name: _drawn(random, (timesteps, *shape), dtype) for name, (shape, dtype) in self.inputs.items()}
+
+    def answers(self, inputs, constants=None):
+        """Returns what the file answers by itself to a session's timesteps, `[timesteps, …]`."""
+        timesteps = len(next(iter(inputs.values())))
+        calls = [self.call({name: array[at] for name, array in inputs.items()}) for at in range(timesteps)]
+        for number, call in enumerate(calls):
+            call |= {} if constants is None else {name: np.array(value) for name, value in constants.items()}
+            call |= {name: make(number) for name, make in self.per_call.items()}
+        first = {taken: value for taken, (_, value) in self.states.items()}
+        answers = alone(self.file, calls, {taken: given for taken, (given, _) in self.states.items()}, first)
+        return np.stack([self.returned(answer) for answer in answers])
+
+    @property
+    def per_call(self):
+        """What calls take by their number."""
+        return {"START": lambda number: np.array([[number == 0]], np.int32)} if self.name == "controlled" else {}
+
+
+def _drawn(random, shape, dtype):
+    if dtype == "bool":
+        return random.random(shape) < 0.5
+    return random.standard_normal(shape).astype(dtype)
+
+
+def _torch_case(folder, kind, batch_first):
+    file = torch_cell(folder / f"{kind}{batch_first}.onnx", kind, batch_first=batch_first)
+    zero = np.zeros((2, 1, 5), np.float32)
+    states = {f"{each}0": (f"{each}n", zero) for each in ("h", "c")[: 2 if kind == "LSTM" else 1]}
+    name = f"{kind.lower()}-{'batch' if batch_first else 'time'}-first"
+    return Case(name, file, Asked(), {"x": ((3,), "float32")}, lambda t: {"x": t["x"][None, None]}, lambda r: r["y"][0, 0], states)
+
+
+def cases(folder):
+    """Returns a file of every kind that can be imported."""
+    voice_file = voice(folder / "voice.onnx")
+    voices = ({"input": ((8,), "float32")}, lambda r: r["output"][0], {"state": ("stateN", np.zeros((2, 1, 4), np.float32))})
+    half = convolution(folder / "half.onnx", dtype="float16")
+    frames = ({"frame": ((3,), "float32")}, lambda t: {"frame": t["frame"][None]}, lambda r: r["out"][0])
+    return [
+        *(_torch_case(folder, kind, first) for kind in ("RNN", "LSTM", "GRU") for first in (False, True)),
+        Case(
+            "conv", convolution(folder / "conv.onnx"), Asked(), *frames, {"cache": ("cache_out", np.zeros((1, 3, 3), np.float32))}
+        ),
+        Case(
+            "conv-half",
+            half,
+            Asked(),
+            {"frame": ((3,), "float16")},
+            *frames[1:],
+            {"cache": ("cache_out", np.zeros((1, 3, 3), np.float16))},
+            tolerance=2e-3,
+        ),
+        Case(
+            "conv-alone",
+            convolution(folder / "alone.onnx", batch=1),
+            Asked(initial={"cache": np.arange(9.0)}),
+            *frames,
+            {"cache": ("cache_out", np.arange(9, dtype=np.float32).reshape(1, 3, 3))},
+        ),
+        Case(
+            "state-space",
+            state_space(folder / "space.onnx"),
+            Asked(initial={"state": 0.5}),
+            {"u": ((3,), "float32")},
+            lambda t: {"u": t["u"][None]},
+            lambda r: r["y"][0],
+            {"state": ("stateN", np.full((1, 4), 0.5, np.float32))},
+        ),
+        Case(
+            "counting",
+            counting(folder / "counting.onnx"),
+            Asked(initial={"count": 2**40}),
+            {"which": ((), "bool"), "factor": ((), "float32")},
+            lambda t: {name: t[name][None] for name in ("which", "factor")},
+            lambda r: np.array([r["total"][0], r["seen"][0]]),
+            {"count": ("count_out", np.array([2**40])), "any": ("any_out", np.array([False]))},
+        ),
+        Case(
+            "voice",
+            voice_file,
+            Asked(constants={"sr": 16000}, dims={"samples": 8}),
+            voices[0],
+            lambda t: {"input": t["input"][None], "sr": np.array(16000)},
+            *voices[1:],
+            constants=(None, {"sr": 8000}),
+        ),
+        Case(
+            "voice-fixed",
+            voice_file,
+            Asked(fixed={"sr": 8000}, dims={"samples": 8}),
+            voices[0],
+            lambda t: {"input": t["input"][None], "sr": np.array(8000)},
+            *voices[1:],
+        ),
+        Case(
+            "voice-axis",
+            voice(folder / "axis.onnx", rate_axis=True),
+            Asked(constants={"sr": 16000}, dims={"samples": 8}),
+            voices[0],
+            lambda t: {"input": t["input"][None], "sr": np.array([[16000]])},
+            *voices[1:],
+            constants=(None, {"sr": [[8000]]}),
+        ),
+        Case(
+            "controlled",
+            controlled(folder / "controlled.onnx"),
+            CONTROLLED,
+            {"INPUT": ((1,), "float32")},
+            lambda t: {
+                "INPUT": t["INPUT"][None],
+                "READY": np.array([[1]], np.float32),
+                "END": np.array([[False]]),
+                "CORRID": np.array([[0]], np.uint64),
+            },
+            lambda r: r["OUTPUT"][0, :2],
+            {"sum": ("sum_out", np.full((1, 1), 7, np.float32))},
+        ),
+    ]
+
+
+def import_all(root, every):
+    """Imports files into a repository, each under its name."""
+    for case in every:
+        publish(prepare(read(case.file), case.asked), root, case.name)

@@ -191,13 +191,13 @@ def _tolerance(trial: Trial, outputs: tuple[tuple[TensorSpec, Axes], ...]) -> fl
 
 
 def _answers(
-    trial: Trial, chunks: list[dict[str, Array]], outputs: tuple[tuple[TensorSpec, Axes], ...], lengths: Array | None = None
+    trial: Trial, chunks: list[dict[str, Array]], outputs: tuple[tuple[TensorSpec, Axes], ...], first: int = 1
 ) -> list[dict[str, Array]]:
-    """Returns what the file answers to a carried conversation, `[time, batch, …]` each."""
-    sessions = trial.start(next(iter(chunks[0].values())).shape[1])
+    """Returns what the file answers to a carried conversation of sessions numbered from `first` on, `[time, batch, …]` each."""
+    sessions = trial.start(next(iter(chunks[0].values())).shape[1], first)
     answers = []
     for number, chunk in enumerate(chunks):
-        returned = trial.run(sessions, chunk, lengths, last=number == len(chunks) - 1)
+        returned = trial.run(sessions, chunk, last=number == len(chunks) - 1)
         answers.append({tensor.name: axes.from_file(returned[tensor.name]) for tensor, axes in outputs})
     return answers
 
@@ -235,7 +235,7 @@ def _check_apart(trial: Trial, draws: Draws, outputs: tuple[tuple[TensorSpec, Ax
     side_by_side = _together(_answers(trial, chunks, outputs))
     for row in range(BATCH + 1):
         alone = [{name: array[:, row : row + 1] for name, array in chunk.items()} for chunk in chunks]
-        for name, values in _together(_answers(trial, alone, outputs)).items():
+        for name, values in _together(_answers(trial, alone, outputs, 1 + row)).items():
             if not (apart := difference(side_by_side[name][:, row : row + 1], values)) <= tolerance:
                 raise Refused(
                     f"sessions that run side by side disturb each other (output {name!r} differs by {apart:.1e} of its scale from "

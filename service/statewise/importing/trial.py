@@ -54,9 +54,10 @@ class Parts:
 
 @dataclass(slots=True)
 class Carried:
-    """A conversation of some sessions side by side: what they carry, as the file takes it, and how far they are."""
+    """A conversation of some sessions side by side: what they carry, as the file takes it, how far they are, and their numbers."""
 
     values: dict[str, Array]
+    numbers: NDArray[np.int64]
     step: int = 0
 
 
@@ -68,10 +69,10 @@ class Trial:
     parts: Parts
     layout: Layout
 
-    def start(self, batch: int) -> Carried:
-        """Returns `batch` sessions that begin."""
+    def start(self, batch: int, first: int = 1) -> Carried:
+        """Returns `batch` sessions that begin, numbered from `first` on."""
         rows = {name: np.repeat(self.parts.initial[name][None, None], batch, axis=1) for name in self.parts.carried}
-        return Carried({name: self.layout.carried[name].to_file(array) for name, array in rows.items()})
+        return Carried({name: self.layout.carried[name].to_file(array) for name, array in rows.items()}, first + np.arange(batch))
 
     def run(
         self, sessions: Carried, inputs: Mapping[str, Array], lengths: Array | None = None, *, last: bool = False
@@ -85,7 +86,7 @@ class Trial:
         fed = {name: self.layout.inputs[name].to_file(array) for name, array in inputs.items()}
         fed |= {**sessions.values, **self.parts.fixed}
         whether = [np.full(batch, each) for each in (sessions.step == 0, last)]
-        told = controls_of(self.parts.controls, whether[0], whether[1], 1 + np.arange(batch, dtype=np.int64))
+        told = controls_of(self.parts.controls, whether[0], whether[1], sessions.numbers)
         fed |= {name: as_file_takes(array, self.parts.ports[name]) for name, array in told.items()}
         if self.parts.lengths:
             counts = np.full(batch, timesteps) if lengths is None else lengths
