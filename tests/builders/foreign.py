@@ -106,7 +106,7 @@ def convolution(file, *, dtype="float32", batch="N"):
 
 
 def state_space(file, *, dtype="float32"):
-    """A diagonal state-space model, `x' = a x + B u`, `y = C x' + D u`; one call is one timestep, and the batch axis has no name."""
+    """A diagonal state-space model, `x' = a x + B u`, `y = C x' + D u`; a call is a timestep, and the batch axis has no name."""
     random = np.random.default_rng(2)
     constants = {
         "a": np.linspace(0.5, 0.99, 4),
@@ -148,7 +148,7 @@ def counting(file, *, batch="batch"):
 
 
 def voice(file, *, rate_axis=False):
-    """As voice-activity models are: a chunk of samples, a scalar sample rate, a state `[2, batch, 4]`; speech is loudness carried."""
+    """As voice-activity models are: a chunk of samples, a scalar sample rate, a state `[2, batch, 4]`; speech is loud for long."""
     nodes = [
         node("Cast", "sr", "rate", to=TensorProto.FLOAT),
         node("Div", "rate thousands", "scale"),
