@@ -50,14 +50,15 @@ def parse(text: str, source: str) -> Fields:
     try:
         return _message(tokens, "", "")
     except text_format.ParseError as error:
-        raise Refused(f"{source}, line {error.GetLine() or '?'}: {error}") from error
+        raise Refused(f"{source}, line {error.GetLine()}: {str(error).partition(' : ')[2] or error}") from error
 
 
 def _message(tokens: Any, end: str, path: str) -> Fields:
     values: dict[str, list[Any]] = {}
     while not (tokens.TryConsume(end) if end else tokens.AtEnd()):
         name = tokens.ConsumeIdentifier()
-        tokens.TryConsume(":")
+        if not tokens.TryConsume(":") and tokens.token not in ("{", "<", "["):
+            raise tokens.ParseError(f"a colon is missing behind {name!r}")
         values.setdefault(name, []).extend(_values(tokens, f"{path}{name}."))
         if not tokens.TryConsume(","):
             tokens.TryConsume(";")
