@@ -138,6 +138,7 @@ class Column:
         left: how many those are.
         outputs: `[steps, timesteps, …]`, filled cut by cut where the steps are cut.
         ends: whether they are their sessions' last.
+        bytes: what its inputs take; they are held until its last step is settled.
     """
 
     model: Served
@@ -154,11 +155,10 @@ class Column:
     left: int = 0
     outputs: dict[str, Array] = field(default_factory=dict)
     ends: bool = False
+    bytes: int = field(init=False)
 
-    @property
-    def bytes(self) -> int:
-        """What its inputs take; they are held until its last step is settled."""
-        return sum(array.nbytes for array in self.inputs.values())
+    def __post_init__(self) -> None:
+        self.bytes = sum(array.nbytes for array in self.inputs.values())
 
     def only(self, places: Indices) -> Column:
         """Returns a column of some of its steps; before any is admitted."""
@@ -275,7 +275,8 @@ class Part:
 def batch_of(spec: ModelSpec, parts: Sequence[Part], source: Indices, target: Indices) -> Batch:
     """Returns the batch of parts of unlike length: `[longest, steps, …]`, padded with zeros."""
     if len(parts) == 1:
-        lengths = np.full(len(source), parts[0].length, np.int32)
+        lengths = np.empty(len(source), np.int32)
+        lengths.fill(parts[0].length)
         return Batch({tensor.name: _slice(parts[0], tensor.name) for tensor in spec.inputs}, lengths, source, target)
     longest = max(part.length for part in parts)
     lengths = np.empty(len(source), np.int32)
