@@ -1,20 +1,15 @@
 """Control inputs are fed by the server: start, end, ready and the session's number, whatever else is in the batch."""
 
-import contextlib
-
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from builders.asking import Listener
 from builders.foreign import CONTROLLED, controlled
-from statewise.config import Limits
+from builders.hosted import answers, host_of
 from statewise.controls import controls_of
 from statewise.conversation import Step
-from statewise.host import Host, Open
+from statewise.host import Open
 from statewise.importing import prepare, publish, read
-from statewise.metrics import ServerMetrics
-from statewise.repository import Repository
 from statewise.spec import ControlSpec
 
 
@@ -24,27 +19,6 @@ def repository(tmp_path_factory):
     root = tmp_path_factory.mktemp("controls")
     publish(prepare(read(controlled(root / "controlled.onnx")), CONTROLLED), root / "repository", "controlled")
     return root / "repository"
-
-
-@contextlib.asynccontextmanager
-async def host_of(repository):
-    """A host over the repository."""
-    host = Host(Repository(repository), Limits(batch=8), "CPUExecutionProvider", ServerMetrics(CollectorRegistry()))
-    await host.models.refresh()
-    try:
-        yield host
-    finally:
-        await host.stop()
-
-
-async def answers(host, steps):
-    """What the model answers to steps that arrive together, each `[timesteps, 3]`."""
-    listener = Listener()
-    for tag, step in enumerate(steps):
-        host.step(step, listener, tag)
-    await host.batcher.until_quiet()
-    assert not [told.problem for told in listener.heard if told.problem]
-    return [told.total for told in sorted(listener.heard, key=lambda told: told.tag)]
 
 
 def step(session_id, *values, **options):

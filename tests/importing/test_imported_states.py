@@ -1,12 +1,15 @@
-"""States of any shape and dtype lie in pools, and one row's infinity is told of that row alone."""
+"""States of any shape and dtype lie in pools; one row's infinity is told of that row alone, and no row is padded into another."""
 
 import numpy as np
 import onnx
 import pytest
 
-from builders.foreign import info, node, save
+from builders.foreign import alone, info, node, save, torch_cell
+from builders.hosted import answers, host_of
+from statewise.conversation import Step
 from statewise.engine import Batch, OnnxEngine, StatePool
-from statewise.importing import Asked, prepare, read
+from statewise.host import Open
+from statewise.importing import Asked, prepare, publish, read
 from statewise.sessions import INITIAL_ROW, RESERVED_ROWS
 
 
@@ -33,3 +36,19 @@ def test_each_row_goes_its_own_way_and_is_judged_by_itself(tmp_path, dtype, dims
     engine.run(Batch({"x": x[None, :1]}, np.ones(1, np.int32), target[:1], target[:1] + 3), pool)
     after = pool.read(np.array([target[0], target[0] + 3, target[2]]))["h"]
     np.testing.assert_array_equal(after, np.stack([np.full(dims, value, dtype) for value in (3, 4, np.asarray(2 + x[2].flat[0]))]))
+
+
+async def test_steps_of_unlike_length_never_pad_each_other(tmp_path):
+    """A file that takes no lengths would carry the padding of the shorter row on: what comes after it tells."""
+    file = torch_cell(tmp_path / "gru.onnx", "GRU", batch_first=True)
+    publish(prepare(read(file), Asked()), tmp_path / "repository", "gru")
+    x = np.random.default_rng(4).standard_normal((3, 5, 3)).astype(np.float32)
+    async with host_of(tmp_path / "repository") as host:
+        ids = [(await host.open(Open("gru"))).session_id for _ in range(3)]
+        lengths = (3, 4, 3)
+        first = await answers(host, [Step(i, {"x": each[:n]}) for i, each, n in zip(ids, x, lengths, strict=True)])
+        after = await answers(host, [Step(i, {"x": each[n:]}) for i, each, n in zip(ids, x, lengths, strict=True)])
+    for each, ours in zip(x, zip(first, after, strict=True), strict=True):
+        calls = [{"x": value[None, None]} for value in each]
+        theirs = alone(file, calls, {"h0": "hn"}, {"h0": np.zeros((2, 1, 5), np.float32)})
+        np.testing.assert_allclose(np.concatenate(ours), [answer["y"][0, 0] for answer in theirs], atol=1e-6)
