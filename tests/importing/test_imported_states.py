@@ -52,3 +52,12 @@ async def test_steps_of_unlike_length_never_pad_each_other(tmp_path):
         calls = [{"x": value[None, None]} for value in each]
         theirs = alone(file, calls, {"h0": "hn"}, {"h0": np.zeros((2, 1, 5), np.float32)})
         np.testing.assert_allclose(np.concatenate(ours), [answer["y"][0, 0] for answer in theirs], atol=1e-6)
+
+
+async def test_a_models_own_idle_time_goes_before_the_servers_and_behind_the_clients(tmp_path):
+    """What a Triton folder says of idle sequences holds for sessions whose Open says nothing."""
+    asked = Asked(idle_timeout_seconds=5)
+    publish(prepare(read(summing(tmp_path / "sum.onnx", "float32", 3)), asked), tmp_path / "repository", "sum")
+    async with host_of(tmp_path / "repository") as host:
+        told = [(await host.open(Open("sum", idle_timeout_seconds=each))).idle_timeout_seconds for each in (None, 9)]
+    assert told == [5, 9]

@@ -113,4 +113,4 @@ def _why_alone(imported: Imported) -> str:
     dynamic = any(isinstance(dim, str) for port in examined.roles.states.values() for dim in port.dims)
     if scalars and dynamic:
         return f" ({scalars[0]} has no batch axis; with --fixed {scalars[0]}=VALUE it is one for all, and sessions share runs)"
-    return " (the file's batch axis is 1)"
+    return " (the file has no batch axis of any length)"
