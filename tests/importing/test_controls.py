@@ -1,15 +1,19 @@
 """Control inputs are fed by the server: start, end, ready and the session's number, whatever else is in the batch."""
 
+import grpc
 import numpy as np
 import pytest
 
 from builders.asking import Listener
 from builders.foreign import CONTROLLED, controlled
 from builders.hosted import answers, host_of
+from builders.inferring import outputs, request
+from builders.served import start
 from statewise.controls import controls_of
 from statewise.conversation import Step
 from statewise.host import Open
 from statewise.importing import prepare, publish, read
+from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
 from statewise.spec import ControlSpec
 
 
@@ -91,3 +95,22 @@ def test_no_and_yes_are_told_in_the_models_own_values():
         "b": ([False, True], "bool"),
         "c": ([-1, -1], "float32"),
     }
+
+
+def test_a_client_of_tritons_protocol_is_told_of_in_the_controls(repository):
+    """Its own sequence id, START and END reach the model, interleaved with another's, and the config names the inputs."""
+    running = start(repository)
+    try:
+        with grpc.insecure_channel(running.address) as channel:
+            stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+            config = stub.ModelConfig(open_inference_pb2.ModelConfigRequest(name="controlled")).config
+            answers = []
+            for at in range(3):
+                for sequence in (41, 42):
+                    inputs = {"INPUT": np.full((1, 1), at + sequence, np.float32)}
+                    asked = request(sequence, model="controlled", inputs=inputs, start=at == 0, end=at == 2)
+                    answers.append(outputs(stub.ModelInfer(asked))["OUTPUT"].ravel().tolist())
+    finally:
+        running.stop()
+    assert answers == [[41, 0, 41], [42, 0, 42], [83, 0, 41], [85, 0, 42], [126, 1, 41], [129, 1, 42]]
+    assert {each.name for each in config.sequence_batching.control_input} == {"START", "READY", "END", "CORRID"}
