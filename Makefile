@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test fuzz soak gpu-check bench bench-peer perf-analyzer evaluate demo serve clean
+.PHONY: help setup proto check test fuzz soak gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ evaluate: setup ## train on public data, beside baselines: writes docs/evaluatio
 
 bench-peer: setup var/peer/.installed ## the same, and NVIDIA Triton beside it
 	$(BIN)/python -m bench --peer var/peer/bin/python $(BENCH)
+
+triton-check: setup var/peer/.installed ## hand exported models to a real NVIDIA Triton
+	STATEWISE_TRITON=$(CURDIR)/var/peer/bin/python $(BIN)/pytest -m triton -ra
 
 var/peer/.installed:
 	@$(PYTHON) -m venv var/peer

@@ -22,7 +22,7 @@ from statewise.batcher import Batcher
 from statewise.catalog import load
 from statewise.config import Limits
 from statewise.conversation import Array, Asker, Frame, Indices, Step
-from statewise.engine import Provider
+from statewise.engine import Provider, initial
 from statewise.errors import Reason, error
 from statewise.inputs import check_constants
 from statewise.metrics import ServerMetrics
@@ -50,7 +50,10 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What a client asks to open; 0, `None` and empty mean the default."""
+    """What a client asks to open; 0, `None` and empty mean the default.
+
+    `number` is what a model's input for a correlation id is told of the session; by default one that no other open session has.
+    """
 
     model: str = ""
     version: int = 0
@@ -62,6 +65,7 @@ class Open:
     snapshot: bytes = b""
     server_instance: str = ""
     constants: Mapping[str, Array] = field(default_factory=dict)
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,9 @@ class Host:
             if known is None:
                 if asked.mode is Mode.RESTART:
                     await self.close(session_id)
-                opening = Opening(served.number, served.pool.number, timeout, retained, asked.token)
+                idle = timeout or served.spec.idle_timeout_seconds or self.limits.idle_timeout_seconds
+                idle = min(idle, self.limits.longest_idle_timeout_seconds)
+                opening = Opening(served.number, served.pool.number, idle, retained, asked.token, asked.number)
                 position = snapshot.position if snapshot else 0
                 return self._count(self._opened(self.sessions.open(session_id, opening, self._clock(), row, position)))
         except BaseException:
@@ -353,9 +359,9 @@ class Host:
             raise error(Reason.BAD_FIELD, message, field="retained_replies")
         return asked or RETAINED_REPLIES
 
-    def _timeout(self, asked: float | None) -> float:
+    def _timeout(self, asked: float | None) -> float | None:
         if asked is None:
-            return self.limits.idle_timeout_seconds
+            return None
         if not 0 < asked <= self.limits.longest_idle_timeout_seconds:
             message = f"idle_timeout: takes more than 0 and at most {self.limits.longest_idle_timeout_seconds:g} seconds"
             raise error(Reason.BAD_FIELD, message, field="idle_timeout")
@@ -372,7 +378,7 @@ def _given(served: Served, constants: Mapping[str, Array]) -> dict[str, Array]:
     if not constants:
         return {}
     states = served.spec.states
-    return {each.input: constants.get(each.input, np.full(each.shape, each.initial, each.dtype)) for each in states}
+    return {each.input: constants[each.input] if each.input in constants else initial(each) for each in states}
 
 
 def _restored(snapshot: Snapshot, served: Served, constants: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -22,6 +22,7 @@ from statewise.engine import Provider, StatePool
 from statewise.errors import Reason, error
 from statewise.metrics import ServerMetrics
 from statewise.repository import Repository, RepositoryError, Serving, Stamp
+from statewise.scheduler import CUT, Bounds
 from statewise.sessions import RESERVED_ROWS, Rows, Sessions
 from statewise.spec import ModelSpec, StateSpec
 from statewise.statistics import Statistics
@@ -48,6 +49,7 @@ class Served:
         number: by which the session table knows it.
         retiring: whether new sessions get another version.
         labels: of its metrics.
+        bounds: what one run of it takes.
         statistics: what it has done.
     """
 
@@ -56,10 +58,12 @@ class Served:
     pool: Pooled
     retiring: bool = False
     labels: tuple[str, str] = field(init=False)
+    bounds: Bounds = field(init=False)
     statistics: Statistics = field(default_factory=Statistics)
 
     def __post_init__(self) -> None:
         self.labels = (self.name, str(self.version))
+        self.bounds = Bounds(self.spec.batch, min(self.spec.timesteps or CUT, CUT), self.spec.lengths is not None)
 
     @property
     def name(self) -> str:

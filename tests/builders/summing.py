@@ -40,10 +40,10 @@ GIVEN = (
     StateSpec("factor", "factor_next", "float32", (), initial=1.0, given="must", positive=True),
 )
 SPECS = {
-    "sum": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), WIDE, task="forecast"),
-    "clocked": ModelSpec((X, TIME), (TensorSpec("total", "float32", (2,)), TensorSpec("clock", "int64", ())), WIDE),
-    "given": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), GIVEN),
-    "tokens": ModelSpec((TOKEN,), (TensorSpec("total", "float32", (1,)),), NARROW, task="tokens"),
+    "sum": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), WIDE, "lengths", task="forecast"),
+    "clocked": ModelSpec((X, TIME), (TensorSpec("total", "float32", (2,)), TensorSpec("clock", "int64", ())), WIDE, "lengths"),
+    "given": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), GIVEN, "lengths"),
+    "tokens": ModelSpec((TOKEN,), (TensorSpec("total", "float32", (1,)),), NARROW, "lengths", task="tokens"),
 }
 VERSIONS = (3, 4, 8)
 FATAL = -1.0

@@ -18,7 +18,7 @@ from rich.progress import track
 from statewise.cli import files
 from statewise.cli.given import CONSTANT_HELP, Given, told, warm_up
 from statewise.cli.problems import BadInput
-from statewise.cli.rows import Columns, Row, rows_of
+from statewise.cli.rows import Columns, Row, names_of, rows_of
 from statewise.client import Client, Model, Session
 from statewise.errors import InvalidInput
 
@@ -39,6 +39,8 @@ def stream(
     out: Annotated[Path | None, typer.Option(help="Where to write the predictions as CSV.", show_default="standard output")] = None,
 ) -> None:
     """Stream a file through a running server, timestep by timestep, and write what the model answers.
+
+    A model whose inputs have no feature names, such as an imported one, reads the columns x_0, x_1, … of its input x.
 
     The answer of a row is made from that row and all before it; a forecast's answer is about the row that follows. Where the model
     is told what is known of the next row (promotions, holidays), it is read from there: the last row of each series then only tells
@@ -106,11 +108,10 @@ def _stream_table(client: Client, model: Model, rows: Iterator[Row], columns: Co
 def _headings(model: Model) -> list[str]:
     if model.task == "classify":
         return ["label", "probability"]
-    return [
-        f"{tensor.name}_{name}"
-        for tensor in model.outputs
-        for name in tensor.features or map(str, range(int(np.prod(tensor.shape))))
-    ]
+    headings: list[str] = []
+    for tensor in model.outputs:
+        headings += [f"{tensor.name}_{name}" for name in tensor.features] or names_of(tensor)
+    return headings
 
 
 def _values(model: Model, answer: Any) -> list[Any]:

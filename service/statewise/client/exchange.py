@@ -43,6 +43,7 @@ class Model:
         vocabulary: the meaning of token ids, or `None`.
         constants: what a session may or must be given when it is opened.
         series: of `Client.model` alone: for the series that it was trained on, what to give their sessions as `constants`.
+        batch: the most sessions that share a run, 0 for any number; 1 where they are served one by one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Model:
     vocabulary: Vocabulary | None
     constants: tuple[ConstantSpec, ...] = ()
     series: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    batch: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,6 +225,7 @@ def read_model(message: model_pb2.Model) -> Model:
         calendar if spec.HasField("calendar") else None,
         vocabulary,
         tuple(_read_constant(constant) for constant in spec.constants),
+        batch=spec.batch,
     )
 
 

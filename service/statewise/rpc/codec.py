@@ -259,6 +259,7 @@ def _spec(spec: ModelSpec) -> model_pb2.ModelSpec:
         inputs=[_tensor(tensor) for tensor in spec.inputs],
         outputs=[_tensor(tensor) for tensor in spec.outputs],
         constants=[_constant(constant) for constant in spec.constants],
+        batch=spec.batch,
     )
     if spec.calendar:
         calendar = spec.calendar

@@ -168,6 +168,7 @@ class Sequences:
                 mode=Mode.RESTART,
                 token=request.identity,
                 constants=constants,
+                number=_number(request.told.sequence),
             )
         )
         request.opened = not opened.resumed
@@ -198,7 +199,7 @@ class Sequences:
         request.served_version, request.returns = found.model.labels[1], found.model.spec.outputs
         inputs, seconds = self._check(request, found.model.spec)
         request.arrays = {}
-        return Step(request.session_id, inputs, request.told.position, seconds)
+        return Step(request.session_id, inputs, request.told.position, seconds, ends=request.told.end)
 
     def _check(self, request: Request, spec: ModelSpec) -> tuple[dict[str, Array], float | None]:
         """Returns the inputs of a step, and how long it may yet wait; raises `StatewiseError`."""
@@ -280,3 +281,10 @@ def _taken_out(request: Request, spec: ModelSpec) -> dict[str, Array]:
     }
     request.arrays = {name: array for name, array in request.arrays.items() if name not in taken}
     return taken
+
+
+def _number(sequence: int | str) -> int:
+    """Returns what a model's input for correlation ids is told: an unsigned id in the bits of an int64; 0 for an id of letters."""
+    if isinstance(sequence, str):
+        return 0
+    return sequence - (1 << 64) if sequence >= 1 << 63 else sequence
