@@ -35,6 +35,7 @@ CODE_OF_REASON: dict[Reason, grpc.StatusCode] = {
     Reason.EXPIRED: grpc.StatusCode.NOT_FOUND,
     Reason.CLOSED: grpc.StatusCode.NOT_FOUND,
     Reason.LOST: grpc.StatusCode.NOT_FOUND,
+    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
 }
 
 
