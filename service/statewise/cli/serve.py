@@ -24,7 +24,7 @@ def serve(
     metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus.", show_default="127.0.0.1:8002")] = None,
     health_listen: Annotated[
         str | None,
-        typer.Option(help="HOST:PORT for grpc.health.v1 alone, in plaintext, for Kubernetes' probes.", show_default="none"),
+        typer.Option(help="HOST:PORT for grpc.health.v1 alone, in plaintext, for Kubernetes' probes.", show_default=False),
     ] = None,
     tls_certificate: Annotated[
         Path | None, typer.Option(help="The server's certificate chain, PEM; renewed files are followed.")
@@ -103,9 +103,9 @@ def _announce(server: Server) -> None:
     )
     for (model, _), why in server.host.models.refused.items():
         typer.echo(f"warning: {model} is not served: {why}", err=True)
-    typer.echo(
-        f"statewise is ready on {server.address}, metrics on http://{server.metrics_address}/metrics, models: {names or 'none yet'}"
-    )
+    places = [f"statewise is ready on {server.address}", f"metrics on http://{server.metrics_address}/metrics"]
+    places += [f"health on {server.health_address}"] if server.health_address else []
+    typer.echo(", ".join([*places, f"models: {names or 'none yet'}"]))
     sys.stdout.flush()
 
 

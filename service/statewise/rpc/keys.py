@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health
@@ -18,7 +18,7 @@ from statewise.rpc.status import to_status
 from statewise.rpc.watched import Watched
 
 OPEN_TO_ALL = f"/{health.SERVICE_NAME}/"
-Handler = grpc.RpcMethodHandler[Any, Any] | None
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class BearerKeys(grpc.aio.ServerInterceptor):
