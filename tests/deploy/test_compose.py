@@ -25,7 +25,11 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 FIELDS = {f"STATEWISE_{name.upper()}" for name in ServeSettings.model_fields}
-STORE = {"STATEWISE_STORE", "STATEWISE_STORE_PASSWORD_FILE", "STATEWISE_SEAL_KEYS"}
+AWAITED = {
+    *("STATEWISE_STORE", "STATEWISE_STORE_PASSWORD_FILE", "STATEWISE_SEAL_KEYS", "STATEWISE_DURABILITY"),
+    "STATEWISE_DRAIN_PAUSE_SECONDS",
+}
+"""Settings of the store, which may come later than these files."""
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def test_every_service_is_hardened_and_published_to_this_machine_alone(name):
 def test_the_servers_settings_are_taken(monkeypatch):
     """What compose.yaml tells the server, over what the image does, is accepted; the drain fits into the grace."""
     told = SERVICES["statewise"]["environment"]
-    assert set(told) <= FIELDS | STORE
+    assert set(told) <= FIELDS | AWAITED
     for name, value in (image_settings() | told).items():
         if name != "STATEWISE_INSECURE":
             monkeypatch.setenv(name, value)

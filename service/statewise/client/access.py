@@ -37,7 +37,7 @@ class Access:
     tls_certificate: str | Path | None = None
     tls_key: str | Path | None = None
     bearer_key: str = field(default="", repr=False)
-    routing_key: str = ""
+    routing_key: str | None = None
 
     def __post_init__(self) -> None:
         if self.bearer_key and not self.encrypted and not self._local:

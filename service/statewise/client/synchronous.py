@@ -47,8 +47,8 @@ class Client:
         tls_ca: speak TLS, with the authorities of this PEM file.
         tls_certificate, tls_key: PEM files that say who the client is, where the server asks for them.
         bearer_key: a key that the server knows; sent over TLS, or on this machine.
-        routing_key: clients with the same one reach the same replica behind a router, and so each other's sessions; empty, this
-            client has one of its own.
+        routing_key: what routers send this client's calls by (`x-session-id`), all to one server; `None`: a key of its own. Clients
+            that share sessions share it, too.
 
     Raises:
         InvalidInput: these do not go together, or a file cannot be read.
@@ -64,7 +64,7 @@ class Client:
         tls_certificate: str | Path | None = None,
         tls_key: str | Path | None = None,
         bearer_key: str = "",
-        routing_key: str = "",
+        routing_key: str | None = None,
     ) -> None:
         access = Access(address, tls, tls_ca, tls_certificate, tls_key, bearer_key, routing_key)
         self._metadata = access.metadata()
