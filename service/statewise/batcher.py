@@ -83,6 +83,7 @@ class Batcher:
         self._joined: dict[int, list[tuple[Column, int]]] = {}
         self._columns_of: dict[Asker, set[int]] = {}
         self._under_way: deque[_Run] = deque()
+        self._full = error(Reason.OVERLOADED, f"{capacity} steps are pending already", retry_after_seconds=RETRY_SECONDS)
         self._rosters = Rosters(sessions, models)
         self._endings = 0  # of sessions, when the first of what has arrived was read
         self._number = 0
@@ -97,6 +98,9 @@ class Batcher:
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a single step on, to be answered through `asker`; raises `StatewiseError` if it is refused at once."""
         session = self._sessions.directory.find(step.session_id)
+        if len(self._arrivals) >= self._sessions.steps.room and self._is_new(session, step.position):
+            self._shed(session, asker, tag)
+            return
         model = self._models[int(self._sessions.model[session])]
         timesteps = check_shapes(model.spec, step.inputs, self._limits.timesteps)
         handle = int(self._sessions.directory.handles[session])
@@ -262,6 +266,15 @@ class Batcher:
         for place, problem in wrong.items():
             self._turn_away(column, place, problem)
         return column.only(_others(len(column.sessions), wrong)) if wrong else column
+
+    def _is_new(self, session: int, position: int | None) -> bool:
+        """Whether a step of this position would be admitted as a new one, rather than answered from what is there already."""
+        return position is None or position == self._sessions.tail[session]
+
+    def _shed(self, session: int, asker: Asker, tag: object) -> None:
+        """Refuses a step that there is no room for before anything else is done for it: overload must not cost what it lacks."""
+        self._metrics.steps_rejected.labels(str(Reason.OVERLOADED)).inc()
+        asker.refuse(tag, 0, int(self._sessions.position[session]), self._full)
 
     def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
         self._metrics.steps_rejected.labels(str(problem.reason)).inc()
