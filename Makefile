@@ -4,7 +4,7 @@ BIN := .venv/bin
 .PHONY: help setup proto check test fuzz soak compose-files image-check gpu-check bench bench-peer evaluate demo serve clean
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-13s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 setup: .venv/.installed ## install everything into .venv
 
