@@ -278,6 +278,7 @@ class Batcher:
 
     def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
         self._metrics.steps_rejected.labels(str(problem.reason)).inc()
+        column.model.statistics.failed.add(self._clock() - column.arrived)
         column.audience.refuse(place, int(self._sessions.position[column.sessions[place]]), problem)
 
     def _replay(self, column: Column, place: int, ring: int) -> None:
@@ -423,6 +424,7 @@ class Batcher:
         self._metrics.steps(*labels, "OK").inc(len(steps))
         self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
         self._metrics.step_seconds.observe(now - column.arrived, len(steps))
+        run.model.statistics.answer(len(steps), now - column.arrived)
 
     def _answer_joined(self, steps: Indices, answer: Answer) -> None:
         for row, step in enumerate(steps.tolist()):
@@ -444,6 +446,7 @@ class Batcher:
             column.steps[place] = NONE
             self._let_go(number, column, 1)
             self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
+            column.model.statistics.failed.add(self._clock() - column.arrived)
             for each, seat in [(column, place), *self._joined.pop(step, ())]:
                 each.audience.refuse(seat, position, problem)
         self._line_up(failures.ready)
@@ -484,9 +487,13 @@ class Batcher:
             self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))
 
     def _measure(self, run: _Run) -> None:
-        labels = run.model.labels
-        self._metrics.compute_seconds(*labels).observe(self._clock() - run.started)
+        labels, seconds = run.model.labels, self._clock() - run.started
+        self._metrics.compute_seconds(*labels).observe(seconds)
         self._metrics.batch_steps(*labels).observe(len(run.steps))
+        run.model.statistics.ran(len(run.steps), seconds)
+        for part in run.parts:
+            if not part.offset:
+                run.model.statistics.queued.add(run.started - part.column.arrived, len(part.seated(run.steps)))
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Runs a callback of the loop; whatever goes wrong in it, the batcher cannot be trusted any more."""

@@ -24,9 +24,12 @@ from statewise.access import AccessError
 from statewise.config import ServeSettings
 from statewise.engine import choose_provider
 from statewise.host import Host
+from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
+from statewise.probes import with_health
 from statewise.repository import Repository
 from statewise.rpc.certificates import server_credentials
+from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.keys import BearerKeys
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
@@ -34,6 +37,7 @@ from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_g
 SERVICES = (
     sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 LIVENESS = "liveness"
 """The name by which `grpc.health.v1` says that the event loop turns: SERVING to the end, also while the server drains."""
@@ -69,6 +73,8 @@ class Server:
             Repository(settings.repository), settings.limits, choose_provider(settings.provider), self.metrics, settings.threads
         )
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
+        self._inference = InferenceServicer(self.host, model_control=settings.model_control)
+        self._started = False
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
         self._probed: grpc.aio.Server | None = None
@@ -89,6 +95,7 @@ class Server:
             await self._probed.start()
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it again and again
+        self._started = True
         for service in (LIVENESS, "", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
@@ -99,6 +106,7 @@ class Server:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
+        self._inference.end_streams()
         await self._grpc.stop(1.0)
         await self.stop()
 
@@ -138,6 +146,7 @@ class Server:
         server = grpc.aio.server(options=options, interceptors=keys)
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.host), server)  # type: ignore[no-untyped-call]
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -159,6 +168,10 @@ class Server:
             self._metrics_server = prometheus_client.start_http_server(int(port), host.strip("[]"), self.metrics.registry)
         except OSError as error:
             raise StartError(f"cannot listen on {self.settings.metrics_listen} for metrics: {error.strerror}") from error
+        pages = self._metrics_server[0]
+        metrics = pages.get_app()
+        assert metrics
+        pages.set_app(with_health(metrics, lambda: self._started and self.host.accepts))
         self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"
 
 
