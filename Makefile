@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test fuzz soak gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean
+.PHONY: help setup proto check test fuzz soak gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean compose-files image-check
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 setup: .venv/.installed ## install everything into .venv
 
@@ -35,6 +35,12 @@ fuzz: setup ## draw a hundred times as many examples, others each time (FUZZ="te
 
 soak: setup ## overload a server for two minutes and print what it serves and takes (SOAK="--seconds 60" for longer)
 	@$(BIN)/python -m bench.soak $(SOAK)
+
+compose-files: ## make certificates, a key and passwords for compose.yaml, in var/compose
+	@scripts/compose-files var/compose
+
+image-check: setup ## install as the Dockerfile does, into a folder, and serve from it as a user who owns nothing
+	@scripts/image-check
 
 gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'

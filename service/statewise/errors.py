@@ -31,6 +31,7 @@ class Reason(StrEnum):
     EXPIRED = "EXPIRED"
     CLOSED = "CLOSED"
     LOST = "LOST"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
 class StatewiseError(Exception):
@@ -96,6 +97,10 @@ class SessionGone(StatewiseError):
     """The session does not exist (any more): never opened, closed, or expired."""
 
 
+class Unauthenticated(StatewiseError):
+    """The server does not know the bearer key, or none was sent."""
+
+
 class FrameFailed(StatewiseError):
     """Some sessions of a frame failed; the others have advanced.
 
@@ -132,6 +137,7 @@ CLASS_OF_REASON: dict[Reason, type[StatewiseError]] = {
     Reason.EXPIRED: SessionGone,
     Reason.CLOSED: SessionGone,
     Reason.LOST: SessionGone,
+    Reason.UNAUTHENTICATED: Unauthenticated,
 }
 
 

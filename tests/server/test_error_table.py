@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -12,6 +14,7 @@ from builders.summing import BUG, FATAL, Serving, serving
 from statewise.client import AsyncClient
 from statewise.client.failures import from_rpc, from_status
 from statewise.errors import CLASS_OF_REASON, Reason, SessionGone, StatewiseError
+from statewise.rpc.keys import BearerKeys
 from statewise.rpc.status import CODE_OF_REASON
 from statewise.tensors import encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
@@ -150,6 +153,15 @@ async def lost(table):
     return await _refused(table.open(session_id="b", mode=sequence_pb2.OPEN_MODE_RESUME, server_instance="another"))
 
 
+async def unauthenticated(table):
+    with tempfile.NamedTemporaryFile("w") as keys:
+        keys.write("a key that is not shown".replace(" ", "-"))
+        keys.flush()
+        interceptors = [BearerKeys(Path(keys.name))]
+        async with serving(interceptors=interceptors) as served, grpc.aio.insecure_channel(served.address) as channel:
+            return await _refused(Table(served, channel, []).open())
+
+
 async def _refused(call):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call
@@ -163,6 +175,7 @@ LINES = {
     for provoke in (
         *(ahead, behind_failed, stale, position_reused, bad_field, non_finite_input, non_finite_state, overloaded),
         *(expired_in_queue, draining, engine_failed, already_open, model_unknown, not_here, unknown, expired, closed, lost),
+        unauthenticated,
     )
 }
 

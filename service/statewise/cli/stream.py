@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from statewise.cli import files
+from statewise.cli import connection, files
 from statewise.cli.given import CONSTANT_HELP, Given, told, warm_up
 from statewise.cli.problems import BadInput
 from statewise.cli.rows import Columns, Row, names_of, rows_of
@@ -29,7 +29,10 @@ WARM_UP_HELP = "For series that the model does not know: their mean and scale ar
 def stream(
     model: Annotated[str, typer.Argument(help="The model, as `statewise models` lists it.")],
     data: files.Data,
-    address: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = "127.0.0.1:8001",
+    address: connection.Address = "127.0.0.1:8001",
+    tls: connection.Tls = False,
+    tls_ca: connection.TlsCa = None,
+    bearer_key_file: connection.BearerKeyFile = None,
     version: Annotated[int, typer.Option(min=0, help="The version; 0 is what new sessions get.")] = 0,
     time: files.Time = "time",
     column: files.Column = None,
@@ -51,11 +54,13 @@ def stream(
     statewise stream demand --data examples/data/demand.csv --out forecasts.csv
 
     statewise stream store --data stores.csv --series store --warm-up 28
+
+    statewise stream demand --data week.csv --address models.example.com:443 --tls --bearer-key-file key
     """
     renamed = files.renamed(column or [])
     with ExitStack() as stack:
         source = stack.enter_context(files.opened(data))
-        client = stack.enter_context(Client(address))
+        client = stack.enter_context(connection.client(address, tls, tls_ca, bearer_key_file))
         served = client.model(model, version)
         sink = stack.enter_context(_written(out))
         if served.vocabulary:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from statewise.client.access import Metadata
 from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
 from statewise.client.failures import from_rpc
 from statewise.client.frames import Columns, Steps, UnderWay, frames_of
@@ -36,6 +37,7 @@ class Lane:
     Args:
         resume: finds a session again on the server, and renews its handle.
         patience_seconds: how long a server that cannot be reached is tried again.
+        metadata: travels with every stream.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class Lane:
         address: str,
         resume: Callable[[Exchange], Awaitable[None]],
         patience_seconds: float,
+        metadata: Metadata,
     ) -> None:
         self._channel = channel
         self._stub = sequence_pb2_grpc.SequenceServiceStub(channel)  # type: ignore[no-untyped-call]
         self._address = address
         self._resume = resume
         self._patience_seconds = patience_seconds
+        self._metadata = metadata
         self._waiting: list[Asked] = []
         self._answers: dict[Asked, Answer] = {}
         self._frames: dict[int, UnderWay] = {}
@@ -124,7 +128,7 @@ class Lane:
     async def _read(self) -> tuple[bool, StatewiseError | None]:
         """Opens a stream and settles its answers until it breaks; returns whether there were any, and why it broke."""
         fruitful = False
-        self._call = self._stub.StepFrame(self._sent())
+        self._call = self._stub.StepFrame(self._sent(), metadata=self._metadata)
         try:
             async for response in self._call:
                 fruitful = True

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 from numpy.typing import ArrayLike
 
+from statewise.client.access import Metadata
 from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
 from statewise.client.failures import from_rpc
 from statewise.client.framed import Framed
@@ -29,12 +30,20 @@ Answer = Future[Answered]
 class Stream:
     """The stream and what is on it. `_lock` guards all that changes, and the positions of the sessions."""
 
-    def __init__(self, channel: grpc.Channel, address: str, resume: Callable[[Exchange], None], patience_seconds: float) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        address: str,
+        resume: Callable[[Exchange], None],
+        patience_seconds: float,
+        metadata: Metadata,
+    ) -> None:
         self._channel = channel
         self._stub = sequence_pb2_grpc.SequenceServiceStub(channel)  # type: ignore[no-untyped-call]
         self._address = address
         self._resume = resume
         self._patience_seconds = patience_seconds
+        self._metadata = metadata
         self._lock = threading.RLock()
         self._frames: dict[int, UnderWay] = {}
         self._answers: dict[Asked, Answer] = {}
@@ -109,7 +118,7 @@ class Stream:
     def _read(self) -> tuple[bool, StatewiseError | None]:
         """Opens a stream and settles its answers until it breaks; returns whether there were any, and why it broke."""
         fruitful = False
-        self._call = self._stub.StepFrame(iter(self._requests.get, None))
+        self._call = self._stub.StepFrame(iter(self._requests.get, None), metadata=self._metadata)
         try:
             for response in self._call:
                 fruitful = True

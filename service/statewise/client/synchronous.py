@@ -6,12 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 from numpy.typing import ArrayLike
 
+from statewise.client.access import Access
 from statewise.client.exchange import (
     CHANNEL_OPTIONS,
     Asked,
@@ -41,16 +43,43 @@ class Client:
     Args:
         address: `host:port`.
         timeout_seconds: for opening and closing sessions, and for reaching the server again.
+        tls: speak TLS, with the certificate authorities that gRPC brings.
+        tls_ca: speak TLS, with the authorities of this PEM file.
+        tls_certificate, tls_key: PEM files that say who the client is, where the server asks for them.
+        bearer_key: a key that the server knows; sent over TLS, or on this machine.
+        routing_key: what routers send this client's calls by (`x-session-id`), all to one server; `None`: a key of its own. Clients
+            that share sessions share it, too.
+
+    Raises:
+        InvalidInput: these do not go together, or a file cannot be read.
     """
 
-    def __init__(self, address: str = "127.0.0.1:8001", *, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        address: str = "127.0.0.1:8001",
+        *,
+        timeout_seconds: float = 30.0,
+        tls: bool = False,
+        tls_ca: str | Path | None = None,
+        tls_certificate: str | Path | None = None,
+        tls_key: str | Path | None = None,
+        bearer_key: str = "",
+        routing_key: str | None = None,
+    ) -> None:
+        access = Access(address, tls, tls_ca, tls_certificate, tls_key, bearer_key, routing_key)
+        self._metadata = access.metadata()
         self.address = address
         self._timeout_seconds = timeout_seconds
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        credentials = access.credentials()
+        self._channel = (
+            grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+            if credentials
+            else grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        )
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._closed = False
-        self._stream = Stream(self._channel, address, self._resume, timeout_seconds)
+        self._stream = Stream(self._channel, address, self._resume, timeout_seconds, self._metadata)
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +146,7 @@ class Client:
         if self._closed:
             raise closed(self.address)
         try:
-            return method(request, timeout=self._timeout_seconds)
+            return method(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as failed:
             raise from_rpc(failed, self.address) from None
 

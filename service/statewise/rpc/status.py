@@ -36,6 +36,7 @@ CODE_OF_REASON: dict[Reason, grpc.StatusCode] = {
     Reason.EXPIRED: grpc.StatusCode.NOT_FOUND,
     Reason.CLOSED: grpc.StatusCode.NOT_FOUND,
     Reason.LOST: grpc.StatusCode.NOT_FOUND,
+    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
 }
 
 _made: WeakKeyDictionary[StatewiseError, status_pb2.Status] = WeakKeyDictionary()
