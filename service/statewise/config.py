@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Provider = Literal["auto", "cpu", "cuda"]
@@ -52,6 +52,7 @@ class ServeSettings(BaseSettings):
     repository: Path = Path("var/repository")
     listen: str = "127.0.0.1:8001"
     metrics_listen: str = "127.0.0.1:8002"
+    console_listen: str = ""
     provider: Provider = "auto"
     threads: int = Field(1, ge=1, le=256, description="threads of one engine run")
     reflection: bool = False
@@ -65,9 +66,11 @@ class ServeSettings(BaseSettings):
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("listen", "metrics_listen", "console_listen")
     @classmethod
-    def _address(cls, value: str) -> str:
+    def _address(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.field_name == "console_listen":
+            return value
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):
             raise ValueError("takes HOST:PORT, such as 127.0.0.1:8001; port 0 picks a free one")

@@ -132,6 +132,11 @@ class Host:
         """Set when the batcher has died or a run hangs."""
         return self.batcher.failed
 
+    @property
+    def draining(self) -> bool:
+        """Whether new sessions and steps are refused, since the server is about to stop."""
+        return self._draining
+
     async def start(self) -> None:
         """Loads what new sessions get, and begins to look after sessions and versions."""
         await self.models.refresh()

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -28,6 +29,9 @@ from statewise.repository import Repository
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
+if TYPE_CHECKING:
+    from statewise.console import Console
+
 SERVICES = (
     sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -42,11 +46,12 @@ class StartError(Exception):
 
 
 class Server:
-    """One server process: a host of sessions behind gRPC, and metrics on a port of their own.
+    """One server process: a host of sessions behind gRPC, metrics on a port of their own, and a console where one is asked for.
 
     Attributes:
         address: where gRPC listens, once started.
         metrics_address: where Prometheus finds the metrics, once started.
+        console: a page about the server; `None` unless the settings name an address for it.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -65,6 +70,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
         self._metrics_server: tuple[WSGIServer, threading.Thread] | None = None
+        self.console = self._console() if settings.console_listen else None
 
     async def start(self) -> None:
         """Loads the models and binds both ports; raises `StartError`."""
@@ -76,6 +82,8 @@ class Server:
         if self.host.models.refused and not self.host.models.ready:
             raise StartError("; ".join(f"{model}: {why}" for (model, _), why in self.host.models.refused.items()))
         await self._grpc.start()
+        if self.console:
+            await self._start(self.console)
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it again and again
         for service in ("", *SERVICES):
@@ -94,6 +102,8 @@ class Server:
         """Ends at once."""
         if self._grpc:
             await self._grpc.stop(None)
+        if self.console:
+            await self.console.stop()
         await self.host.stop()
         if self._metrics_server:
             server, thread = self._metrics_server
@@ -130,6 +140,20 @@ class Server:
                 f"cannot listen on {self.settings.listen}: is the port taken, or the address not of this host?"
             ) from error
         return server
+
+    def _console(self) -> Console:
+        from statewise.console import Addresses, Console  # an extra of its own
+
+        def addresses() -> Addresses:
+            return Addresses(self.address, self.metrics_address)
+
+        return Console(self.host, self.metrics.registry, self.settings.console_listen, addresses)
+
+    async def _start(self, console: Console) -> None:
+        try:
+            await console.start()
+        except OSError as error:
+            raise StartError(f"cannot listen on {self.settings.console_listen} for the console: {error.strerror}") from error
 
     def _bind_metrics(self) -> None:
         host, _, port = self.settings.metrics_listen.rpartition(":")

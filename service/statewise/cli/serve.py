@@ -20,6 +20,10 @@ def serve(
     repository: Annotated[Path | None, typer.Option(help="The folder of models.", show_default="var/repository")] = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT for gRPC; port 0 picks one.", show_default="127.0.0.1:8001")] = None,
     metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus.", show_default="127.0.0.1:8002")] = None,
+    console_listen: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT for the console, a page for people; open to whoever reaches it.", show_default="off"),
+    ] = None,
     provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda; cuda refuses to fall back.", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one engine run.", show_default="1")] = None,
     reflection: Annotated[bool | None, typer.Option(help="Answer gRPC reflection (for grpcurl and its like).")] = None,
@@ -72,8 +76,10 @@ def _announce(server: Server) -> None:
     )
     for (model, _), why in server.host.models.refused.items():
         typer.echo(f"warning: {model} is not served: {why}", err=True)
+    console = f", console on http://{server.console.address}/" if server.console else ""
     typer.echo(
-        f"statewise is ready on {server.address}, metrics on http://{server.metrics_address}/metrics, models: {names or 'none yet'}"
+        f"statewise is ready on {server.address}, metrics on http://{server.metrics_address}/metrics{console}, "
+        f"models: {names or 'none yet'}"
     )
     sys.stdout.flush()
 

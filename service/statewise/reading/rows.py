@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from statewise.cli.problems import BadInput
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.reading.problems import BadInput
 from statewise.spec import Calendar, TensorSpec
 
+Array = NDArray[np.generic]
 ABSENT = ("", "nan", "na")
 
 
@@ -54,14 +58,16 @@ class Columns:
     @property
     def wanted(self) -> list[str]:
         """Returns every column that must be there."""
-        features = [self.column(feature) for tensor in self.model.inputs for feature in tensor.features]
+        timed = self.model.calendar.input if self.model.calendar else None
+        tensors = [tensor for tensor in self.model.inputs if tensor.name != timed]
+        features = [self.column(feature) for tensor in tensors for feature in features_of(tensor)]
         time = self.time if self.model.calendar and self.model.calendar.step_seconds else None
         return [*features, *(name for name in (time, self.series) if name)]
 
     @property
     def ahead(self) -> list[str]:
         """Returns the columns whose value of the next row a timestep brings."""
-        named = [zip(tensor.features, tensor.ahead, strict=False) for tensor in self.model.inputs]
+        named = [zip(features_of(tensor), tensor.ahead, strict=False) for tensor in self.model.inputs]
         return [self.column(feature) for pairs in named for feature, ahead in pairs if ahead]
 
     def column(self, feature: str) -> str:
@@ -114,7 +120,7 @@ def rows_of(source: TextIO, data: Path, columns: Columns) -> Iterator[Row]:
 
 
 def _check_header(header: Sequence[str], columns: Columns) -> None:
-    unknown = columns.renamed.keys() - {feature for tensor in columns.model.inputs for feature in tensor.features}
+    unknown = columns.renamed.keys() - {feature for tensor in columns.model.inputs for feature in features_of(tensor)}
     if unknown:
         raise BadInput(f"--column: the model has no feature {', '.join(sorted(unknown))}")
     absent = [column for column in columns.wanted if column not in header]
@@ -126,28 +132,42 @@ def _inputs(columns: Columns, now: _Line, following: _Line, index: int) -> dict[
     inputs: dict[str, Any] = {}
     calendar = columns.model.calendar
     for tensor in columns.model.inputs:
-        if tensor.features:
-            ahead = tensor.ahead or (0,) * len(tensor.features)
-            lines = [following if each else now for each in ahead]
-            inputs[tensor.name] = [_number(tensor, place, columns, line) for place, line in enumerate(lines)]
-        elif calendar and tensor.name == calendar.input and columns.time:
-            text = now.cells.get(columns.time)
-            inputs[tensor.name] = index if text is None else _time(text, columns.time, now.number, calendar.step_seconds)
+        if calendar and tensor.name == calendar.input:
+            text = now.cells.get(columns.time or "")
+            inputs[tensor.name] = index if text is None else _time(text, str(columns.time), now.number, calendar.step_seconds)
+            continue
+        names = features_of(tensor)
+        lines = [following if each else now for each in tensor.ahead or (0,) * len(names)]
+        values = [_number(tensor, name, place, columns, line) for place, (name, line) in enumerate(zip(names, lines, strict=True))]
+        inputs[tensor.name] = np.array(values).reshape(tensor.shape).tolist()
     return inputs
 
 
-def _number(tensor: TensorSpec, place: int, columns: Columns, line: _Line) -> float:
-    column, number = columns.column(tensor.features[place]), line.number
+def features_of(tensor: TensorSpec) -> tuple[str, ...]:
+    """Returns a name for each number that a timestep brings of a tensor: its features, or `x` of a scalar, `x.0`, `x.1`… else."""
+    if tensor.features or not tensor.shape:
+        return tensor.features or (tensor.name,)
+    return tuple(f"{tensor.name}.{place}" for place in range(math.prod(tensor.shape)))
+
+
+def stacked(model: Model, rows: Sequence[Row]) -> dict[str, Array]:
+    """Returns the inputs of rows, `[timesteps, …]` each."""
+    return {tensor.name: np.array([row.inputs[tensor.name] for row in rows], tensor.dtype) for tensor in model.inputs}
+
+
+def _number(tensor: TensorSpec, name: str, place: int, columns: Columns, line: _Line) -> float | int:
+    column, number = columns.column(name), line.number
     text = line.cells[column].strip()
     masked = bool(tensor.missing) and tensor.missing[place] == "mask"
     if text.lower() in ABSENT:
         if masked:
             return math.nan
         raise BadInput(f"row {number}, column {column}: the value is missing, and the model takes no missing values there")
+    whole = tensor.dtype.startswith("int")
     try:
-        value = float(text)
+        value = int(text) if whole else float(text)
     except ValueError:
-        raise BadInput(f"row {number}, column {column}: {text!r} is not a number") from None
+        raise BadInput(f"row {number}, column {column}: {text!r} is not {'an integer' if whole else 'a number'}") from None
     if not math.isfinite(value):
         raise BadInput(f"row {number}, column {column}: {text!r} is not finite")
     return value
