@@ -40,7 +40,8 @@ export class Chart {
     const runs = runsOf(this.#points).map((run) => run.map((point) => `${point.x.toFixed(1)},${y(point.value).toFixed(1)}`));
     this.#line.setAttribute("d", runs.map((run) => `M${run.join("L")}${run.length < 2 ? "h.5" : ""}`).join(""));
     this.#area.setAttribute("d", runs.map((run) => area(run)).join(""));
-    this.#top.textContent = this.#say(most).join(" ");
+    const [highest, unit] = this.#say(most);
+    this.#top.textContent = unit.length < 3 ? `${highest} ${unit}` : highest;
     this.#note.dataset.note = note;
     const last = known.at(-1);
     const told = this.#say(last?.value ?? null).join(" ");

@@ -31,7 +31,12 @@ function listed(models, name, version) {
     model.versions.map((each) => h("a", {
       href: `#/models/${encodeURIComponent(model.name)}/${each.version}`,
       "aria-current": model.name === name && each.version === version ? "true" : null,
-    }, `version ${each.version}`, badges(each))))));
+    }, `version ${each.version}`, mark(each))))));
+}
+
+/** Returns what is worth telling of a version in a list: its role, or why it is not served. */
+function mark(version) {
+  return version.state === "ready" ? version.role && badge(version.role, "calm") : badges(version)[0];
 }
 
 function described(told) {
@@ -60,7 +65,7 @@ function facts(told) {
 }
 
 function spec({ inputs, outputs, states, constants }) {
-  const shape = (tensor) => `${tensor.dtype ?? ""} [${tensor.shape.join(", ")}]`;
+  const shape = (tensor) => [tensor.dtype, tensor.shape.length ? `[${tensor.shape.join(", ")}]` : ""].join(" ");
   const names = (tensor) => tensor.features.length ? h("span", { class: "chips" }, tensor.features.map((name) => badge(name))) : "";
   const range = (tensor) => [
     tensor.missing ? "takes missing values" : "",

@@ -19,7 +19,7 @@ export function show(main, live) {
   const served = h("section", { class: "card" });
   main.append(
     h("div", { class: "head" }, h("h1", null, "Overview"), h("p", null, "The last five minutes of this server")),
-    h("div", { class: "grid" }, Object.values(charts).map((chart) => chart.element)),
+    h("div", { class: "grid figures" }, Object.values(charts).map((chart) => chart.element)),
     served, h("div", { class: "grid" }, capacity, refused));
 
   const tell = () => {
@@ -66,7 +66,7 @@ function models(told) {
   if (!told.length) return [h("p", { class: "empty" }, "No model yet. The first that is trained into the repository is served at once.")];
   const rows = told.flatMap((model) => model.versions.filter(seen).map((version) => [
     h("a", { href: `#/models/${encodeURIComponent(model.name)}/${version.version}` }, `${model.name}@${version.version}`),
-    h("span", null, badges(version), version.role === "canary" ? ` ${Math.round(model.share * 100)} % of new sessions` : ""),
+    h("span", null, badges(version), version.role === "canary" ? ` ${count(model.share * 100)} % of new sessions` : ""),
     [version.task, version.cell].filter(Boolean).join(", "),
     version.provider,
     count(version.sessions),
@@ -85,8 +85,9 @@ function seen(version) {
 
 function refusals({ refusals: told, now }) {
   if (!told.length) return h("p", { class: "empty" }, "Nothing since the server started.");
-  const rows = told.slice(0, 12).map((each) => [h("code", null, each.reason), each.model || "", count(each.count), ago(each.last, now)]);
-  return table([{ name: "Reason" }, { name: "Model" }, { name: "Steps", number: true }, { name: "Last", number: true }], rows);
+  const rows = told.slice(0, 12).map((each) => [
+    h("span", null, h("code", null, each.reason), each.model ? h("span", { class: "quiet" }, ` ${each.model}`) : null), count(each.count), ago(each.last, now)]);
+  return table([{ name: "Reason" }, { name: "Steps", number: true }, { name: "Last", number: true }], rows);
 }
 
 /** Returns `work`, after which the link within `element` that had the focus has it again. */

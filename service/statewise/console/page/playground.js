@@ -12,7 +12,7 @@ export function show(main, live, [name, version]) {
   let stage = null;
   let open = true;
   main.append(h("div", { class: "head" }, h("h1", null, "Playground"), h("p", null, "Watch a model think, through a session of its own")),
-    h("section", { class: "card" }, h("label", { class: "field" }, "Model", choice)), place);
+    place);
   const fail = (problem) => place.append(h("p", { class: "problem" }, problem.message));
   ask("api/models").then(async ({ models }) => {
     const playable = models.flatMap((model) => model.versions
@@ -22,13 +22,14 @@ export function show(main, live, [name, version]) {
     if (!playable.length) throw new Error("No model is ready.");
     const asked = playable.find((each) => each.name === name && String(each.version) === version);
     const chosen = asked ?? playable.find((each) => each.name === (name ?? each.name) && each.role === "default") ?? playable[0];
+    const told = await ask(`api/models/${encodeURIComponent(chosen.name)}/${chosen.version}`); // which loads it
+    if (!open) return;
+    Object.assign(chosen, { task: told.task, cell: told.cell });
     const path = (each) => `#/playground/${encodeURIComponent(each.name)}/${each.version}`;
     choice.append(...playable.map((each) => h("option", { value: path(each), selected: each === chosen },
       [`${each.name}@${each.version}`, each.task, each.cell].filter(Boolean).join(" · "))));
-    const told = await ask(`api/models/${encodeURIComponent(chosen.name)}/${chosen.version}`);
-    if (!open) return;
     if (!told.spec) throw new Error(told.refused || "The model cannot be loaded.");
-    stage = new Stage(told);
+    stage = new Stage(told, h("label", { class: "field" }, "Model", choice));
     place.append(stage.element);
   }).catch(fail);
   return () => {

@@ -17,11 +17,16 @@ class TextSource {
     this.spec = spec;
     this.area = h("textarea", { rows: 4, spellcheck: "false", "aria-label": "Text for the model", oninput: changed });
     this.area.value = sample(spec.vocabulary);
-    this.element = h("section", { class: "card" }, h("div", { class: "head2" }, h("h2", null, "A text"), upload(async (file) => {
+    this.upload = upload(async (file) => {
       this.area.value = (await file.text()).slice(0, LONGEST);
       changed();
-    }, "text/*")), this.area);
+    }, "text/*");
     this.track = null;
+  }
+
+  /** Returns the fields, after that in which the model is chosen. */
+  element(choice) {
+    return [h("div", { class: "row" }, choice, this.upload), this.area];
   }
 
   text() {
@@ -44,27 +49,31 @@ class TableSource {
     this.changed = changed;
     this.place = Math.max(0, spec.columns.findIndex((column) => spec.outputs[0].features.includes(column.name)));
     this.series = new Series(spec.columns, begin(spec.calendar, spec.task), clockOf(spec.calendar));
-    const names = Object.keys(SHAPES);
     spec.columns.forEach((_, place) => this.series.shape(place, "wave", cyclesOf(spec.calendar, this.series.timesteps) * (1 + (place % 3) / 2)));
     this.area = h("textarea", { rows: 8, spellcheck: "false", "aria-label": "The series as CSV", oninput: () => this.#pasted(this.area.value) });
     this.length = h("input", { type: "number", min: 1, max: LONGEST, "aria-label": "Timesteps", onchange: () => this.#resized() });
     this.columns = h("div", { class: "chips", role: "group", "aria-label": "Column that is drawn" });
-    const shapes = h("div", { class: "chips", role: "group", "aria-label": "Shapes" }, names.map((name) => h("button", { type: "button", onclick: () => {
-      this.series.shape(this.place, name, cyclesOf(spec.calendar, this.series.timesteps));
-      this.#edited();
-    } }, name)));
-    this.element = h("section", { class: "card" },
-      h("div", { class: "head2" }, h("h2", null, "A series"), upload(async (file) => {
-        this.area.value = await file.text();
-        this.#pasted(this.area.value);
-      }, ".csv,text/csv")),
-      h("div", { class: "row" },
-        h("label", { class: "field" }, "Timesteps", this.length),
-        spec.columns.length > 1 ? h("div", { class: "field" }, h("h3", null, "Draw"), this.columns) : null,
-        h("div", null, h("h3", null, "Shape"), shapes)),
-      h("details", null, h("summary", null, "As CSV: paste or edit"), this.area));
+    this.upload = upload(async (file) => {
+      this.area.value = await file.text();
+      this.#pasted(this.area.value);
+    }, ".csv,text/csv");
     this.track = new Lines(spec.columns.length > 1 ? "series" : spec.columns[0]?.name ?? "series", 150, (at, share) => this.#drawn(at, share));
     this.#edited(false);
+  }
+
+  /** Returns the fields, after that in which the model is chosen. */
+  element(choice) {
+    const shaped = (name) => {
+      this.series?.shape(this.place, name, cyclesOf(this.spec.calendar, this.series.timesteps));
+      this.#edited();
+    };
+    const shapes = h("div", { class: "chips", role: "group", "aria-label": "Shapes" },
+      Object.keys(SHAPES).map((name) => h("button", { type: "button", onclick: () => shaped(name) }, name)));
+    return [
+      h("div", { class: "row" }, choice, h("label", { class: "field" }, "Timesteps", this.length), h("div", { class: "field" }, "Shape", shapes), this.upload),
+      this.spec.columns.length > 1 ? h("div", { class: "field columns" }, "Column that is drawn", this.columns) : null,
+      h("details", null, h("summary", null, "As CSV: paste or edit"), this.area),
+    ];
   }
 
   text() {

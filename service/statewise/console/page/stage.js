@@ -2,12 +2,12 @@
 
 import { onScheme } from "./colours.js";
 import { h } from "./dom.js";
-import { legend, lines, Lines, named, range } from "./lines.js";
+import { legend, lines, Lines, range } from "./lines.js";
 import { said } from "./said.js";
 import { Session } from "./socket.js";
 import { sourceFor } from "./source.js";
 import { alike, Strip } from "./strip.js";
-import { bits, shown, tokenOf, tokensOf } from "./tokens.js";
+import { bits, shown, tokensOf } from "./tokens.js";
 
 const RATES = [1, 2, 5, 10, 20, 50, 100, 250]; // timesteps a second
 const MOST_LINES = 6;
@@ -23,12 +23,13 @@ export class Stage {
   #session = new Session();
   #busy = Promise.resolve();
 
-  constructor(told) {
+  /** A stage for a version, as the server tells it; `choice` is the field in which another is chosen. */
+  constructor(told, choice) {
     this.told = told;
     this.spec = told.spec;
     this.source = sourceFor(this.spec, () => this.#changed());
     this.strips = [];
-    this.#build();
+    this.#build(choice);
     this.#endScheme = onScheme(() => this.#painted());
     this.#resized = new ResizeObserver(() => this.#place());
     this.#resized.observe(this.tracks);
@@ -46,7 +47,7 @@ export class Stage {
     this.#resized.disconnect();
   }
 
-  #build() {
+  #build(choice) {
     const { spec } = this;
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.tracks = h("div", { class: "tracks", onpointermove: (event) => this.#pointed(event) });
@@ -63,8 +64,7 @@ export class Stage {
     pace.textContent = `${this.#rate} a second`;
     this.reading = h("section", { class: "card read", "aria-label": "What the model says" });
     this.script = spec.vocabulary ? h("div", { class: "script", tabindex: "0", role: "group", "aria-label": "The text, as the model reads it" }) : null;
-    this.options = this.#options();
-    this.element = h("div", null, this.options, this.source.element,
+    this.element = h("div", null, h("section", { class: "card" }, this.source.element(choice), this.#options()),
       h("div", { class: "stage" },
         h("section", { class: "card" },
           h("div", { class: "head2" }, h("h2", null, "What it does meanwhile"), h("label", { class: "row mid quiet" }, this.sorted, "units that act alike side by side")),
@@ -83,9 +83,9 @@ export class Stage {
     if (!constants.length) return null;
     this.seriesOf = h("select", { onchange: () => this.#changed() }, h("option", { value: "" }, "none: scale by what is given below"), series.map((name) => h("option", { value: name }, name)));
     this.given = constants.map((constant) => [constant.name, h("input", { type: "text", placeholder: "as known", oninput: () => this.#changed() })]);
-    return h("section", { class: "card" }, h("div", { class: "row" },
+    return h("div", { class: "row" },
       series.length ? h("label", { class: "field" }, "Series", this.seriesOf) : null,
-      this.given.map(([name, input]) => h("label", { class: "field" }, name, input))));
+      this.given.map(([name, input]) => h("label", { class: "field" }, name, input)));
   }
 
   #wanted() {
@@ -109,6 +109,7 @@ export class Stage {
   }
 
   async toggle() {
+    if (this.#done()) this.#changed();
     this.playing = !this.playing;
     this.#controls();
     while (this.playing && !this.#done()) {
@@ -247,8 +248,8 @@ export class Stage {
 
   #controls() {
     const timesteps = this.opened?.timesteps ?? this.source.timesteps();
-    this.playButton.textContent = this.playing ? "Pause" : this.#done() ? "Played" : "Play";
-    this.playButton.disabled = this.stepButton.disabled = !this.playing && this.#done();
+    this.playButton.textContent = this.playing ? "Pause" : this.#done() ? "Play again" : "Play";
+    this.stepButton.disabled = this.#done();
     this.saveButton.disabled = this.scrub.disabled = !this.rows.length;
     this.scrub.max = Math.max(1, this.rows.length);
     this.scrub.value = (this.#cursor ?? 0) + 1;
@@ -273,8 +274,8 @@ export class Stage {
     const [input, output] = [this.spec.inputs[0].name, this.spec.outputs[0].name];
     this.letters.forEach((letter, place) => {
       letter.classList.toggle("now", place === at);
-      if (place >= this.rows.length || letter.classList.contains("read")) return;
-      letter.classList.add("read");
+      if (place >= this.rows.length || letter.classList.contains("heard")) return;
+      letter.classList.add("heard");
       if (!place) return;
       const surprise = bits(this.rows[place - 1].outputs[output], this.opened.inputs[input][place][0]);
       letter.title = `${surprise.toFixed(2)} bits`;
@@ -330,5 +331,3 @@ function numbers({ rows, opened }) {
   const lines = rows.map((row, at) => [row.position, ...flat(inputs(at)), ...flat(row.outputs), ...flat(row.states), ...flat(row.gates)]);
   return [head, ...lines].map((line) => line.join(",")).join("\n") + "\n";
 }
-
-export { named, tokenOf };

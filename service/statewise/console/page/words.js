@@ -6,7 +6,7 @@ const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 /** Returns a count or a rate: 1,234 or 12.3. */
 export function count(value) {
   if (value === null || value === undefined) return "–";
-  return Math.abs(value) >= 100 || Number.isInteger(value) ? grouped.format(value) : value.toFixed(1);
+  return Math.abs(value) >= 100 || Number.isInteger(value) ? grouped.format(value) : String(Number(value.toFixed(1)));
 }
 
 /** Returns a measured number with four figures. */
