@@ -68,8 +68,8 @@ class ServeSettings(BaseSettings):
 
     @field_validator("listen", "metrics_listen", "console_listen")
     @classmethod
-    def _address(cls, value: str, info: ValidationInfo) -> str:
-        if not value and info.field_name == "console_listen":
+    def _address(cls, value: str, field: ValidationInfo) -> str:
+        if not value and field.field_name == "console_listen":
             return value
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):

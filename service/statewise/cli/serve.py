@@ -76,11 +76,9 @@ def _announce(server: Server) -> None:
     )
     for (model, _), why in server.host.models.refused.items():
         typer.echo(f"warning: {model} is not served: {why}", err=True)
-    console = f", console on http://{server.console.address}/" if server.console else ""
-    typer.echo(
-        f"statewise is ready on {server.address}, metrics on http://{server.metrics_address}/metrics{console}, "
-        f"models: {names or 'none yet'}"
-    )
+    places = [f"statewise is ready on {server.address}", f"metrics on http://{server.metrics_address}/metrics"]
+    places += [f"console on http://{server.console.address}/"] if server.console else []
+    typer.echo(", ".join([*places, f"models: {names or 'none yet'}"]))
     sys.stdout.flush()
 
 

@@ -70,13 +70,13 @@ def report(host: Host, name: str, number: int) -> Path:
     return file
 
 
-def capacity(host: Host, sessions: int, pending: int) -> Told:
+def capacity(host: Host) -> Told:
     """Returns what is taken of what the server takes on."""
     limits = host.limits
     pools = {served.pool.number: served for served in host.models.ready.values()}
     return {
-        "sessions": {"used": sessions, "limit": limits.sessions},
-        "pending": {"used": pending, "limit": limits.pending_steps},
+        "sessions": {"used": len(host.sessions), "limit": limits.sessions},
+        "pending": {"used": len(host.sessions.steps), "limit": limits.pending_steps},
         "batch": limits.batch,
         "pools": [_pool(host, served) for _, served in sorted(pools.items())],
     }

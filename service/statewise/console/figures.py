@@ -14,8 +14,7 @@ from prometheus_client import CollectorRegistry, Metric
 SAMPLES = 300
 STEPS, TIMESTEPS, REJECTED = "statewise_steps_total", "statewise_timesteps_total", "statewise_steps_rejected_total"
 SECONDS, BATCHES = "statewise_step_seconds", "statewise_batch_steps"
-SESSIONS, PENDING = "statewise_sessions_open", "statewise_steps_pending"
-WANTED = {name.removesuffix("_total") for name in (STEPS, TIMESTEPS, REJECTED, SECONDS, BATCHES, SESSIONS, PENDING)}
+WANTED = {name.removesuffix("_total") for name in (STEPS, TIMESTEPS, REJECTED, SECONDS, BATCHES)}
 Refused = Mapping[tuple[str, str], float]
 
 
@@ -34,8 +33,6 @@ class Totals:
     buckets: Mapping[float, float] = field(default_factory=dict)
     batches: float = 0.0
     batched: float = 0.0
-    sessions: int = 0
-    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +68,21 @@ class Figures:
         self._samples: deque[Sample] = deque(maxlen=SAMPLES)
         self._number = 0
         self._then = now
-        self.totals = read(registry.collect())
+        self._totals = read(registry.collect())
 
-    def take(self, now: float) -> Refused:
-        """Adds the sample that ends `now`, in Unix seconds; returns what was refused in it, by reason and model."""
-        before, self.totals = self.totals, read(self._registry.collect())
+    def take(self, now: float, sessions: int, pending: int) -> Refused:
+        """Adds the sample that ends `now`, in Unix seconds; returns what was refused in it, by reason and model.
+
+        Args:
+            sessions: that are open.
+            pending: steps that are not answered.
+        """
+        before, self._totals = self._totals, read(self._registry.collect())
         self._number += 1
-        self._samples.append(_between(before, self.totals, self._number, now, max(now - self._then, 1e-3)))
+        seconds = max(now - self._then, 1e-3)
+        self._samples.append(_between(before, self._totals, self._number, now, seconds, sessions, pending))
         self._then = now
-        return _grown(before.refused, self.totals.refused)
+        return _grown(before.refused, self._totals.refused)
 
     def after(self, number: int) -> list[Sample]:
         """Returns the samples after one; after 0, all that are kept."""
@@ -108,12 +111,10 @@ def read(families: Iterable[Metric]) -> Totals:
         dict(sorted(buckets.items())),
         values[f"{BATCHES}_count"],
         values[f"{BATCHES}_sum"],
-        int(values[SESSIONS]),
-        int(values[PENDING]),
     )
 
 
-_SUMMED = (STEPS, TIMESTEPS, f"{BATCHES}_count", f"{BATCHES}_sum", SESSIONS, PENDING)
+_SUMMED = (STEPS, TIMESTEPS, f"{BATCHES}_count", f"{BATCHES}_sum")
 
 
 def quantile(share: float, bounds: Sequence[float], counts: Sequence[float]) -> float | None:
@@ -133,7 +134,7 @@ def quantile(share: float, bounds: Sequence[float], counts: Sequence[float]) -> 
     return lower
 
 
-def _between(before: Totals, after: Totals, number: int, now: float, seconds: float) -> Sample:
+def _between(before: Totals, after: Totals, number: int, now: float, seconds: float, sessions: int, pending: int) -> Sample:
     bounds = list(after.buckets)
     grown = [after.buckets[bound] - before.buckets.get(bound, 0.0) for bound in bounds]
     counts = [count - below for count, below in zip(grown, [0.0, *grown], strict=False)]
@@ -147,8 +148,8 @@ def _between(before: Totals, after: Totals, number: int, now: float, seconds: fl
         quantile(0.5, bounds, counts),
         quantile(0.99, bounds, counts),
         (after.batched - before.batched) / batches if batches > 0 else None,
-        after.sessions,
-        after.pending,
+        sessions,
+        pending,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -28,6 +29,7 @@ from statewise.models import Served
 from statewise.reading import gates
 from statewise.reading.problems import BadInput
 from statewise.repository import TRACE_FILE
+from statewise.spec import SERIES_MEAN, SERIES_SCALE, StateSpec
 
 MOST_STEPS = 64
 """The timesteps of one message."""
@@ -113,7 +115,6 @@ class Playground:
         session = PREFIX + secrets.token_hex(16)
         asked = Open(served.name, served.version, session, IDLE_SECONDS, constants=given.constants)
         self._play = Play(await self._host.open(asked), given, traced)
-        states = [state for state in served.spec.states if state.given == "never"]
         return {
             "opened": {
                 "model": served.name,
@@ -121,7 +122,7 @@ class Playground:
                 "session": session,
                 "timesteps": len(given),
                 "inputs": {name: [numbers(row) for row in array] for name, array in given.inputs.items()},
-                "states": {state.input: int(np.prod(state.shape, dtype=int)) for state in states},
+                "states": {state.input: math.prod(state.shape) for state in _shown(served)},
                 "gates": {name: array.shape[-1] for name, array in traced.items()},
                 "no_gates": why,
             }
@@ -148,11 +149,10 @@ class Playground:
         self._host.step(Step(session, play.series.step(position), position), self._heard, answered)
         after, outputs = await answered
         states = (await self._host.snapshot(session)).states
-        shown = [state.input for state in play.opened.model.spec.states if state.given == "never"]
         return {
             "position": after,
             "outputs": {name: numbers(array) for name, array in outputs.items()},
-            "states": {name: numbers(states[name]) for name in shown},
+            "states": {state.input: numbers(states[state.input]) for state in _shown(play.opened.model)},
             "gates": {name: numbers(array[position]) for name, array in play.traced.items()},
         }
 
@@ -174,6 +174,11 @@ class Playground:
 
     async def _apart(self, work: Callable[..., Made], *arguments: object) -> Made:
         return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(work, *arguments))
+
+
+def _shown(served: Served) -> list[StateSpec]:
+    """Returns the states that change; the mean and the scale of a series stay as they were given."""
+    return [state for state in served.spec.states if state.input not in (SERIES_MEAN, SERIES_SCALE)]
 
 
 def _refusal(problem: StatewiseError | BadInput) -> Told:

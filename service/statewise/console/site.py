@@ -108,7 +108,8 @@ class Console:
             await asyncio.sleep(SAMPLE_SECONDS)
             try:
                 now = time.time()
-                for (reason, model), count in self._figures.take(now).items():
+                sessions = self._host.sessions
+                for (reason, model), count in self._figures.take(now, len(sessions), len(sessions.steps)).items():
                     self._refusals.note(reason, model, round(count), now)
             except Exception:
                 log.exception("the console cannot read the metrics")  # the next second may find them mended
@@ -126,7 +127,6 @@ class Console:
         """Tells how the server is, with the samples after the one that the page has."""
         after = request.query.get("after", "0")
         samples = self._figures.after(int(after) if after.isdecimal() and len(after) < 16 else 0)
-        totals, addresses = self._figures.totals, self._addresses()
         return _json(
             {
                 "state": "failed" if self._host.failed.is_set() else "draining" if self._host.draining else "ready",
@@ -134,8 +134,8 @@ class Console:
                 "version": version("statewise"),
                 "started": self._started,
                 "now": time.time(),
-                "addresses": asdict(addresses),
-                "capacity": described.capacity(self._host, totals.sessions, totals.pending),
+                "addresses": asdict(self._addresses()),
+                "capacity": described.capacity(self._host),
                 "models": described.models(self._host),
                 "refusals": [asdict(refusal) for refusal in self._refusals.newest_first()],
                 "samples": [asdict(sample) for sample in samples],

@@ -3,17 +3,20 @@
 import { lines, named } from "./colours.js";
 import { h } from "./dom.js";
 
-/** A chart of lines over the timesteps. `onDraw(timestep, share)` is told where a pencil is: `share` is 0 at the bottom, 1 at the top. */
+/**
+ * A chart of lines over the timesteps. `pencil.draw(timestep, share)` is told where a hand draws, `share` is 0 at the bottom and 1 at
+ * the top, and `pencil.rest()` when it has drawn.
+ */
 export class Lines {
-  constructor(name, height, onDraw = null) {
+  constructor(name, height, pencil = null) {
     this.sheets = [];
     this.timesteps = 1;
-    this.canvas = h("canvas", { role: "img", class: onDraw ? "pencil" : null, "aria-label": name });
+    this.canvas = h("canvas", { role: "img", class: pencil ? "pencil" : null, "aria-label": name });
     this.canvas.style.height = `${height}px`;
-    this.element = h("div", { class: "track", "data-lines": name }, h("span", null, name, h("small", null, onDraw ? "draw here" : "")), this.canvas);
+    this.element = h("div", { class: "track", "data-lines": name }, h("span", null, name, h("small", null, pencil ? "draw here" : "")), this.canvas);
     this.#watch = new ResizeObserver(() => this.paint());
     this.#watch.observe(this.canvas);
-    if (onDraw) this.#pencil(onDraw);
+    if (pencil) this.#listen(pencil);
   }
 
   #watch;
@@ -59,7 +62,7 @@ export class Lines {
     pen.fill();
   }
 
-  #pencil(onDraw) {
+  #listen(pencil) {
     let before = null;
     const draw = (event) => {
       const box = this.canvas.getBoundingClientRect();
@@ -69,7 +72,7 @@ export class Lines {
       const count = Math.abs(at - from.at);
       for (let step = count ? 1 : 0; step <= count; step += 1) { // every timestep on the way, however fast the hand
         const along = count ? step / count : 1;
-        onDraw(from.at + Math.sign(at - from.at) * step, from.share + (share - from.share) * along);
+        pencil.draw(from.at + Math.sign(at - from.at) * step, from.share + (share - from.share) * along);
       }
       before = { at, share };
     };
@@ -78,7 +81,11 @@ export class Lines {
       before = null;
       draw(event);
     });
-    this.canvas.addEventListener("pointermove", (event) => event.buttons && draw(event));
+    this.canvas.addEventListener("pointermove", (event) => before && draw(event));
+    this.canvas.addEventListener("lostpointercapture", () => {
+      if (before) pencil.rest();
+      before = null;
+    });
   }
 }
 

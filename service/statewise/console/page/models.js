@@ -15,7 +15,7 @@ export function show(main, live, [name, version]) {
   ask("api/models").then(async ({ models }) => {
     if (!open) return;
     if (!models.length) detail.append(h("p", { class: "empty" }, "No model yet: `statewise train` makes one."));
-    const chosen = models.find((model) => model.name === name) ?? models[0];
+    const chosen = models.find((model) => model.name === name) ?? models.find((model) => model.versions.some((each) => each.state === "ready")) ?? models[0];
     if (!chosen) return;
     const which = chosen.versions.find((each) => String(each.version) === version)
       ?? chosen.versions.find((each) => each.role === "default") ?? chosen.versions[0];

@@ -10,7 +10,7 @@ export const TITLE = "Overview";
 export function show(main, live) {
   const charts = {
     steps: new Chart("Throughput", (value) => [count(value), "steps a second"], 10),
-    p99: new Chart("Latency, 99 of 100 steps", (value) => duration(value), 1e-4),
+    p99: new Chart("Latency, p99", (value) => duration(value), 1e-4),
     batch: new Chart("Batch fill", (value) => [count(value), "steps a run"], 2),
     sessions: new Chart("Sessions", (value) => [count(value), "open"], 2),
   };

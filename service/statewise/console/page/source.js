@@ -41,7 +41,6 @@ class TextSource {
 }
 
 class TableSource {
-  #drawing = 0;
   #predicted = [];
 
   constructor(spec, changed) {
@@ -57,7 +56,8 @@ class TableSource {
       this.area.value = await file.text();
       this.#pasted(this.area.value);
     }, ".csv,text/csv");
-    this.track = new Lines(spec.columns.length > 1 ? "series" : spec.columns[0]?.name ?? "series", 150, (at, share) => this.#drawn(at, share));
+    this.track = new Lines(spec.columns.length > 1 ? "series" : spec.columns[0]?.name ?? "series", 150,
+      { draw: (at, share) => this.#drawn(at, share), rest: () => this.#edited(true, false) });
     this.#edited(false);
   }
 
@@ -96,8 +96,7 @@ class TableSource {
     const { low, high } = this.#range;
     if (!this.series) return;
     this.series.set(this.place, at, low + (high - low) * share);
-    clearTimeout(this.#drawing);
-    this.#drawing = setTimeout(() => this.#edited(true, false), 60); // the table is written once the hand rests
+    this.#predicted = []; // of another series
     this.#draw();
   }
 

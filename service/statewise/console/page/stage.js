@@ -58,7 +58,7 @@ export class Stage {
     this.stepButton = h("button", { type: "button", onclick: () => this.#once() }, "Step");
     this.resetButton = h("button", { type: "button", onclick: () => this.#changed() }, "Reset");
     this.saveButton = h("button", { type: "button", disabled: true, onclick: () => this.#save() }, "Save numbers");
-    this.where = h("span", { class: "where", role: "status" });
+    this.where = h("span", { class: "where" });
     const pace = h("output", null);
     this.speed = h("input", { type: "range", min: 0, max: RATES.length - 1, value: 4, "aria-label": "Timesteps a second", oninput: () => { pace.textContent = `${this.#rate} a second`; } });
     pace.textContent = `${this.#rate} a second`;
