@@ -1,7 +1,7 @@
 // Numbers as people read them.
 
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 6 });
 
 /** Returns a count or a rate: 1,234 or 12.3. */
 export function count(value) {
@@ -9,7 +9,7 @@ export function count(value) {
   return Math.abs(value) >= 100 || Number.isInteger(value) ? grouped.format(value) : String(Number(value.toFixed(1)));
 }
 
-/** Returns a measured number with four figures. */
+/** Returns a measured number with six figures. */
 export function number(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
