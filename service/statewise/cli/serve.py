@@ -22,7 +22,7 @@ def serve(
     metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus.", show_default="127.0.0.1:8002")] = None,
     console_listen: Annotated[
         str | None,
-        typer.Option(help="HOST:PORT for the console, a page for people; open to whoever reaches it.", show_default="off"),
+        typer.Option(help="HOST:PORT for the console, a page open to whoever reaches it; none unless given.", show_default=False),
     ] = None,
     provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda; cuda refuses to fall back.", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one engine run.", show_default="1")] = None,
