@@ -133,9 +133,9 @@ class Host:
         return self.batcher.failed
 
     @property
-    def draining(self) -> bool:
-        """Whether new sessions and steps are refused, since the server is about to stop."""
-        return self._draining
+    def accepts(self) -> bool:
+        """Whether new sessions and steps are taken on."""
+        return not self._draining and not self.failed.is_set()
 
     async def start(self) -> None:
         """Loads what new sessions get, and begins to look after sessions and versions."""

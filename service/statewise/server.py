@@ -24,8 +24,11 @@ from grpc_reflection.v1alpha import reflection
 from statewise.config import ServeSettings
 from statewise.engine import choose_provider
 from statewise.host import Host
+from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
+from statewise.probes import with_health
 from statewise.repository import Repository
+from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 SERVICES = (
     sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 CALLS_WAITING = 20_000
 EXIT_OK, EXIT_FORCED, EXIT_ENGINE_DIED = 0, 1, 70
@@ -67,6 +71,8 @@ class Server:
             Repository(settings.repository), settings.limits, choose_provider(settings.provider), self.metrics, settings.threads
         )
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
+        self._inference = InferenceServicer(self.host, model_control=settings.model_control)
+        self._started = False
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
         self._metrics_server: tuple[WSGIServer, threading.Thread] | None = None
@@ -86,6 +92,7 @@ class Server:
             await self._start(self.console)
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it again and again
+        self._started = True
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
@@ -95,6 +102,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
+        self._inference.end_streams()
         await self._grpc.stop(1.0)
         await self.stop()
 
@@ -129,6 +137,7 @@ class Server:
         server = grpc.aio.server(options=options)
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.host), server)  # type: ignore[no-untyped-call]
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.reflection:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -161,6 +170,10 @@ class Server:
             self._metrics_server = prometheus_client.start_http_server(int(port), host.strip("[]"), self.metrics.registry)
         except OSError as error:
             raise StartError(f"cannot listen on {self.settings.metrics_listen} for metrics: {error.strerror}") from error
+        pages = self._metrics_server[0]
+        metrics = pages.get_app()
+        assert metrics
+        pages.set_app(with_health(metrics, lambda: self._started and self.host.accepts))
         self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"
 
 

@@ -50,6 +50,16 @@ def test_a_sample_is_what_happened_since_the_one_before() -> None:
     assert refused == {("NON_FINITE_STATE", "a"): 2, ("OVERLOADED", ""): 4}
 
 
+def test_a_step_that_is_counted_twice_is_refused_once() -> None:
+    """One that is refused before it is pending may be counted by its session's model too; the rest are of no known session."""
+    counted = Counted()
+    figures = Figures(counted.registry, now=0.0)
+    counted.steps.labels("a", "1", "NON_FINITE_INPUT").inc(2)
+    counted.rejected.labels("NON_FINITE_INPUT").inc(2)
+    counted.rejected.labels("UNKNOWN").inc(3)
+    assert figures.take(1.0, 0, 0) == {("NON_FINITE_INPUT", "a"): 2, ("UNKNOWN", ""): 3}
+
+
 def test_a_second_without_steps_has_no_latency() -> None:
     """Nothing is drawn where nothing was measured, and nothing is told again as refused."""
     counted = Counted()

@@ -23,13 +23,15 @@ class Totals:
     """What the registry counts at one moment.
 
     Attributes:
-        refused: by reason and model; a step that was refused before it was pending is of no model, `""`.
+        refused: steps of known sessions, by reason and model.
+        rejected: steps that were refused before they were pending, by reason; some of them may be among `refused` as well.
         buckets: upper bound in seconds → steps that took at most so long.
     """
 
     steps: float = 0.0
     timesteps: float = 0.0
     refused: Refused = field(default_factory=dict)
+    rejected: Refused = field(default_factory=dict)
     buckets: Mapping[float, float] = field(default_factory=dict)
     batches: float = 0.0
     batched: float = 0.0
@@ -82,7 +84,7 @@ class Figures:
         seconds = max(now - self._then, 1e-3)
         self._samples.append(_between(before, self._totals, self._number, now, seconds, sessions, pending))
         self._then = now
-        return _grown(before.refused, self._totals.refused)
+        return _refused(before, self._totals)
 
     def after(self, number: int) -> list[Sample]:
         """Returns the samples after one; after 0, all that are kept."""
@@ -94,20 +96,24 @@ def read(families: Iterable[Metric]) -> Totals:
     found = {family.name: family.samples for family in families if family.name in WANTED}
     values = {name: sum(s.value for samples in found.values() for s in samples if s.name == name) for name in _SUMMED}
     refused: dict[tuple[str, str], float] = {}
+    rejected: dict[tuple[str, str], float] = {}
     buckets: dict[float, float] = {}
     for sample in (sample for samples in found.values() for sample in samples):
-        why = sample.labels.get("code", sample.labels.get("reason", "OK"))
-        if sample.name in (STEPS, REJECTED) and why != "OK":
-            key = (why, sample.labels.get("model", ""))
+        labels = sample.labels
+        if sample.name == STEPS and labels["code"] != "OK":
+            key = (labels["code"], labels["model"])
             refused[key] = refused.get(key, 0.0) + sample.value
+        elif sample.name == REJECTED:
+            key = (labels["reason"], "")
+            rejected[key] = rejected.get(key, 0.0) + sample.value
         elif sample.name == f"{SECONDS}_bucket":
-            bound = float(sample.labels["le"])
+            bound = float(labels["le"])
             buckets[bound] = buckets.get(bound, 0.0) + sample.value
-    failed = sum(s.value for s in found.get("statewise_steps", ()) if s.name == STEPS and s.labels.get("code") != "OK")
     return Totals(
-        values[STEPS] - failed,
+        values[STEPS] - sum(refused.values()),
         values[TIMESTEPS],
         refused,
+        rejected,
         dict(sorted(buckets.items())),
         values[f"{BATCHES}_count"],
         values[f"{BATCHES}_sum"],
@@ -144,7 +150,7 @@ def _between(before: Totals, after: Totals, number: int, now: float, seconds: fl
         now,
         _rate(before.steps, after.steps, seconds),
         _rate(before.timesteps, after.timesteps, seconds),
-        sum(_grown(before.refused, after.refused).values()) / seconds,
+        sum(_refused(before, after).values()) / seconds,
         quantile(0.5, bounds, counts),
         quantile(0.99, bounds, counts),
         (after.batched - before.batched) / batches if batches > 0 else None,
@@ -156,6 +162,14 @@ def _between(before: Totals, after: Totals, number: int, now: float, seconds: fl
 def _rate(before: float, after: float, seconds: float) -> float:
     """Returns a growth a second; the counts of a version that left memory are gone, which is no growth."""
     return max(after - before, 0.0) / seconds
+
+
+def _refused(before: Totals, after: Totals) -> Refused:
+    """Returns what was refused between two reads; of a step that is counted both ways, the model is known."""
+    grown = dict(_grown(before.refused, after.refused))
+    of_models = {why: sum(count for (reason, _), count in grown.items() if reason == why) for why, _ in grown}
+    rest = {key: count - of_models.get(key[0], 0.0) for key, count in _grown(before.rejected, after.rejected).items()}
+    return {**grown, **{key: count for key, count in rest.items() if count > 0}}
 
 
 def _grown(before: Refused, after: Refused) -> Refused:

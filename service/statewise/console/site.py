@@ -129,7 +129,7 @@ class Console:
         samples = self._figures.after(int(after) if after.isdecimal() and len(after) < 16 else 0)
         return _json(
             {
-                "state": "failed" if self._host.failed.is_set() else "draining" if self._host.draining else "ready",
+                "state": "ready" if self._host.accepts else "failed" if self._host.failed.is_set() else "draining",
                 "instance": self._host.instance,
                 "version": version("statewise"),
                 "started": self._started,
