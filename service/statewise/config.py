@@ -60,6 +60,7 @@ class ServeSettings(BaseSettings):
     tls_client_ca: Path | None = None
     bearer_key_file: Path | None = None
     insecure: bool = False
+    console_listen: str = ""
     provider: Provider = "auto"
     threads: int = Field(1, ge=1, le=256, description="threads of one engine run")
     reflection: bool = False
@@ -74,10 +75,10 @@ class ServeSettings(BaseSettings):
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
 
-    @field_validator("listen", "metrics_listen", "health_listen")
+    @field_validator("listen", "metrics_listen", "health_listen", "console_listen")
     @classmethod
     def _address(cls, value: str, field: ValidationInfo) -> str:
-        if not value and field.field_name == "health_listen":
+        if not value and field.field_name in ("health_listen", "console_listen"):
             return value
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):
@@ -97,6 +98,8 @@ class ServeSettings(BaseSettings):
             raise ValueError(
                 f"--listen {self.listen} is open to the network: give {needed}, or --insecure if all in it may be trusted"
             )
+        if self.console_listen and not (self.insecure or is_local(self.console_listen.rpartition(":")[0])):
+            raise ValueError(f"--console-listen {self.console_listen} is open to the network without TLS: give --insecure too")
         return self
 
     @property

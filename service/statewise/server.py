@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -34,6 +35,9 @@ from statewise.rpc.keys import BearerKeys
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
+if TYPE_CHECKING:
+    from statewise.console import Console
+
 SERVICES = (
     sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -51,12 +55,13 @@ class StartError(Exception):
 
 
 class Server:
-    """One server process: a host of sessions behind gRPC, and metrics on a port of their own.
+    """One server process: a host of sessions behind gRPC, metrics on a port of their own, and a console where one is asked for.
 
     Attributes:
         address: where gRPC listens, once started.
         health_address: where health alone is told, once started; empty if nowhere.
         metrics_address: where Prometheus finds the metrics, once started.
+        console: a page about the server; `None` unless the settings name an address for it.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -79,6 +84,8 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._probed: grpc.aio.Server | None = None
         self._metrics_server: tuple[WSGIServer, threading.Thread] | None = None
+        self._keys: BearerKeys | None = None
+        self.console = self._console() if settings.console_listen else None
 
     async def start(self) -> None:
         """Loads the models and binds both ports; raises `StartError`."""
@@ -93,6 +100,8 @@ class Server:
         await self._grpc.start()
         if self._probed:
             await self._probed.start()
+        if self.console:
+            await self._start(self.console)
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it again and again
         self._started = True
@@ -115,6 +124,8 @@ class Server:
         for server in (self._grpc, self._probed):
             if server:
                 await server.stop(None)
+        if self.console:
+            await self.console.stop()
         await self.host.stop()
         if self._metrics_server:
             metrics, thread = self._metrics_server
@@ -139,11 +150,11 @@ class Server:
         ]
         settings = self.settings
         try:
-            keys = [BearerKeys(settings.bearer_key_file)] if settings.bearer_key_file else []
+            self._keys = BearerKeys(settings.bearer_key_file) if settings.bearer_key_file else None
             credentials = _credentials(settings)
         except AccessError as problem:
             raise StartError(str(problem)) from problem
-        server = grpc.aio.server(options=options, interceptors=keys)
+        server = grpc.aio.server(options=options, interceptors=[self._keys] if self._keys else [])
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.host), server)  # type: ignore[no-untyped-call]
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)  # type: ignore[no-untyped-call]
@@ -161,6 +172,24 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self.health_address = _bound(server, self.settings.health_listen, None)
         return server
+
+    def _console(self) -> Console:
+        from statewise.console import Addresses, Console  # an extra of its own
+
+        def addresses() -> Addresses:
+            return Addresses(self.address, self.metrics_address)
+
+        def admits(key: str) -> bool:
+            return self._keys is None or self._keys.knows(key)
+
+        closed = admits if self.settings.bearer_key_file else None
+        return Console(self.host, self.metrics.registry, self.settings.console_listen, addresses, closed)
+
+    async def _start(self, console: Console) -> None:
+        try:
+            await console.start()
+        except OSError as error:
+            raise StartError(f"cannot listen on {self.settings.console_listen} for the console: {error.strerror}") from error
 
     def _bind_metrics(self) -> None:
         host, _, port = self.settings.metrics_listen.rpartition(":")

@@ -206,6 +206,7 @@ async def test_a_client_refuses_what_does_not_go_together(client, options, told)
         ({"tls_certificate": "c"}, "--tls-certificate and --tls-key take a file each"),
         ({"tls_client_ca": "c"}, "--tls-client-ca takes --tls-certificate"),
         ({"health_listen": "here"}, "takes HOST:PORT"),
+        ({"console_listen": "0.0.0.0:1"}, "--console-listen 0.0.0.0:1 is open to the network without TLS"),
     ],
 )
 def test_settings_that_leave_a_server_open_are_refused(settings, told):
@@ -222,6 +223,8 @@ def test_settings_that_leave_a_server_open_are_refused(settings, told):
         {"listen": "127.0.0.7:1"},
         {"listen": "[::1]:1"},
         {"listen": "0.0.0.0:1", "insecure": True},
+        {"console_listen": "127.0.0.1:1"},
+        {"console_listen": "0.0.0.0:1", "insecure": True},
         {"listen": "0.0.0.0:1", "tls_certificate": "c", "tls_key": "k", "bearer_key_file": "b"},
         {"listen": "0.0.0.0:1", "tls_certificate": "c", "tls_key": "k", "tls_client_ca": "b"},
     ],

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from statewise.access import AccessError, read_keys
-from statewise.cli.problems import BadInput
 from statewise.client import Client
 from statewise.errors import InvalidInput
+from statewise.reading.problems import BadInput
 
 Address = Annotated[str, typer.Option(help="HOST:PORT of the server.", envvar="STATEWISE_ADDRESS")]
 Tls = Annotated[

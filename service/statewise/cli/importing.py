@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from statewise.cli.problems import BadInput
 from statewise.cli.repository import Root
+from statewise.reading.problems import BadInput
 from statewise.repository import Repository, RepositoryError, check_name
 
 if TYPE_CHECKING:

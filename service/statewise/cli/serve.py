@@ -37,6 +37,10 @@ def serve(
         Path | None, typer.Option(help="Take only calls with a key of this file, one a line; changes are followed.")
     ] = None,
     insecure: Annotated[bool | None, typer.Option(help="Listen beyond this machine without TLS, or without keys.")] = None,
+    console_listen: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT for the console, a page open to whoever reaches it; none unless given.", show_default=False),
+    ] = None,
     provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda; cuda refuses to fall back.", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one engine run.", show_default="1")] = None,
     reflection: Annotated[bool | None, typer.Option(help="Answer gRPC reflection (for grpcurl and its like).")] = None,
@@ -106,6 +110,7 @@ def _announce(server: Server) -> None:
         typer.echo(f"warning: {model} is not served: {why}", err=True)
     places = [f"statewise is ready on {server.address}", f"metrics on http://{server.metrics_address}/metrics"]
     places += [f"health on {server.health_address}"] if server.health_address else []
+    places += [f"console on http://{server.console.address}/"] if server.console else []
     typer.echo(", ".join([*places, f"models: {names or 'none yet'}"]))
     sys.stdout.flush()
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import track
 
 from statewise.cli import connection, files
-from statewise.cli.given import CONSTANT_HELP, Given, told, warm_up
-from statewise.cli.problems import BadInput
-from statewise.cli.rows import Columns, Row, names_of, rows_of
 from statewise.client import Client, Model, Session
 from statewise.errors import InvalidInput
+from statewise.reading.given import CONSTANT_HELP, Given, told, warm_up
+from statewise.reading.problems import BadInput
+from statewise.reading.rows import Columns, Row, names_of, rows_of
 
 Write = Callable[[list[Any]], Any]
 WARM_UP_HELP = "For series that the model does not know: their mean and scale are those of so many first rows."

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from statewise.cli.problems import BadInput
 from statewise.importing.asked import EVERY, Fed
+from statewise.reading.problems import BadInput
 from statewise.spec import Control
 
 

@@ -44,7 +44,11 @@ class BearerKeys(grpc.aio.ServerInterceptor):
         given = [value for name, value in metadata if name == HEADER]
         if len(given) != 1 or not isinstance(given[0], str) or not given[0].startswith(SCHEME):
             return False
-        digest = _digest(given[0].removeprefix(SCHEME))
+        return self.knows(given[0].removeprefix(SCHEME))
+
+    def knows(self, key: str) -> bool:
+        """Whether a key is in the file."""
+        digest = _digest(key)
         # Every key is compared, each in constant time, and by digests of one length: how long it takes tells nothing.
         return sum([hmac.compare_digest(digest, known) for known in self._digests.current()]) > 0
 

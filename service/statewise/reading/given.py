@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from statewise.cli.problems import BadInput
-from statewise.cli.rows import Row
+from statewise.reading.problems import BadInput
+from statewise.reading.rows import Row
 from statewise.spec import SERIES_MEAN, SERIES_SCALE, ConstantSpec, TensorSpec
 
 CONSTANT_HELP = "NAME=VALUE,…: what every session is given when it is opened, instead of what the model knows. May be given again."

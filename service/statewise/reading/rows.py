@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from statewise.cli.problems import BadInput
+from statewise.reading.problems import BadInput
 from statewise.spec import Calendar, TensorSpec
 
+Array = NDArray[np.generic]
 ABSENT = ("", "nan", "na")
 
 
@@ -63,7 +65,7 @@ class Columns:
     @property
     def ahead(self) -> list[str]:
         """Returns the columns whose value of the next row a timestep brings."""
-        named = [zip(tensor.features, tensor.ahead, strict=False) for tensor in self.model.inputs]
+        named = [zip(names_of(tensor), tensor.ahead, strict=False) for tensor in self.model.inputs]
         return [self.column(feature) for pairs in named for feature, ahead in pairs if ahead]
 
     def features(self, tensor: TensorSpec) -> tuple[str, ...]:
@@ -142,6 +144,11 @@ def _inputs(columns: Columns, now: _Line, following: _Line, index: int) -> dict[
             text = now.cells.get(columns.time)
             inputs[tensor.name] = index if text is None else _time(text, columns.time, now.number, calendar.step_seconds)
     return inputs
+
+
+def stacked(model: Model, rows: Sequence[Row]) -> dict[str, Array]:
+    """Returns the inputs of rows, `[timesteps, …]` each."""
+    return {tensor.name: np.array([row.inputs[tensor.name] for row in rows], tensor.dtype) for tensor in model.inputs}
 
 
 def _number(tensor: TensorSpec, place: int, columns: Columns, line: _Line) -> float:
