@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test fuzz soak chaos gpu-check bench bench-peer perf-analyzer evaluate demo serve clean
+.PHONY: help setup proto check test fuzz soak chaos gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean compose-files image-check
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 setup: .venv/.installed ## install everything into .venv
 
@@ -39,6 +39,11 @@ soak: setup ## overload a server for two minutes and print what it serves and ta
 chaos: setup ## kill servers and stores under live sessions, and print what became of them (CHAOS="--seconds 30 kills-commit" for less)
 	@scripts/install-system-tools
 	@$(BIN)/python -m bench.chaos $(CHAOS)
+compose-files: ## make certificates, a key and passwords for compose.yaml, in var/compose
+	@scripts/compose-files var/compose
+
+image-check: setup ## install as the Dockerfile does, into a folder, and serve from it as a user who owns nothing
+	@scripts/image-check
 
 gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'
@@ -56,6 +61,9 @@ evaluate: setup ## train on public data, beside baselines: writes docs/evaluatio
 
 bench-peer: setup var/peer/.installed ## the same, and NVIDIA Triton beside it
 	$(BIN)/python -m bench --peer var/peer/bin/python $(BENCH)
+
+triton-check: setup var/peer/.installed ## hand exported models to a real NVIDIA Triton
+	STATEWISE_TRITON=$(CURDIR)/var/peer/bin/python $(BIN)/pytest -m triton -ra
 
 var/peer/.installed:
 	@$(PYTHON) -m venv var/peer

@@ -3,8 +3,11 @@
 //   npm ci
 //   echo '{"x": [31900], "time": 533003}' | node client.mjs 127.0.0.1:8001 demand
 //
+// STATEWISE_TLS_CA names a PEM file of authorities and makes it speak TLS, STATEWISE_BEARER_KEY_FILE one whose first line is the key.
 // Every step carries its position. If the stream breaks, what was not answered is sent again on another one: what had run is
 // answered with the reply that the server retained, what had not runs now. See docs/protocol.md.
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
@@ -30,10 +33,15 @@ const definition = loader.loadSync("statewise/v1/sequence.proto", {
   keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true,
 });
 const { SequenceService } = grpc.loadPackageDefinition(definition).statewise.v1;
-const service = new SequenceService(address, grpc.credentials.createInsecure());
+const { STATEWISE_TLS_CA: ca, STATEWISE_BEARER_KEY_FILE: keys } = process.env;
+const service = new SequenceService(
+  address, ca ? grpc.credentials.createSsl(readFileSync(ca)) : grpc.credentials.createInsecure());
+const metadata = new grpc.Metadata();
+metadata.set("x-session-id", randomBytes(16).toString("hex")); // a router brings all calls of one value to one replica
+if (keys) metadata.set("authorization", `Bearer ${readFileSync(keys, "ascii").split("\n")[0].trim()}`);
 
 const call = (method, request) =>
-  new Promise((done, fail) => service[method](request, (error, response) => (error ? fail(error) : done(response))));
+  new Promise((done, fail) => service[method](request, metadata, (error, response) => (error ? fail(error) : done(response))));
 
 function encode(spec, value) {
   const Elements = ARRAYS[spec.data_type];
@@ -62,7 +70,7 @@ class Session {
   }
 
   connect() {
-    this.stream = service.Step();
+    this.stream = service.Step(metadata);
     this.stream.on("data", (response) => this.settle(response));
     this.stream.on("error", (error) => this.reconnect(error));
     for (const { request } of this.unanswered.values()) this.stream.write(request);

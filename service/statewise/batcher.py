@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from statewise.columns import Arrival, Column, Frames, Part, batch_of, gathered
 from statewise.config import Limits
+from statewise.controls import controls_of
 from statewise.conversation import Answer, Asker, Frame, Step
 from statewise.engine import Batch, EngineError, Outcome
 from statewise.errors import Reason, StatewiseError, error
@@ -32,7 +33,7 @@ from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
 from statewise.rosters import Rosters, counting
 from statewise.runs import run_apart
-from statewise.scheduler import CUT, Scheduler
+from statewise.scheduler import Scheduler
 from statewise.sessions import NONE, RETRY_SECONDS, Failures, Kept, Sessions, digests
 from statewise.stores import Outcome as Stored
 
@@ -217,7 +218,7 @@ class Batcher:
             if not len(column.sessions):
                 return
         names = [tensor.name for tensor in column.model.spec.inputs]
-        told = digests(column.inputs, names, column.last_only)
+        told = digests(column.inputs, names, column.last_only + 2 * column.ends)
         admission = self._sessions.admit(column.sessions, column.positions, column.timesteps, told, column.arrived)
         column.steps = admission.steps
         column.left = len(admission.steps) - len(admission.joined) - len(admission.replayed) - len(admission.refused)
@@ -332,8 +333,19 @@ class Batcher:
             for part in parts:
                 if not part.offset:
                     self._metrics.queue_seconds.observe(started - part.column.arrived, len(part.seated(steps)))
-            return _Run(model, parts, steps, targets, batch_of(model.spec, parts, source, targets), started)
+            batch = batch_of(model.spec, parts, source, targets)
+            if model.spec.controls:
+                batch = replace(batch, controls=self._controls(model, steps, parts))
+            return _Run(model, parts, steps, targets, batch, started)
         return None
+
+    def _controls(self, model: Served, steps: Indices, parts: list[Part]) -> dict[str, Array]:
+        sessions, done = self._sessions.steps.session[steps], self._sessions.steps.done[steps]
+        ends = np.zeros(len(steps), np.bool_)
+        for part in parts:
+            ends[slice(None) if part.seats is None else part.seats] = part.ends
+        starts = (self._sessions.position[sessions] == 0) & (done == 0)
+        return controls_of(model.spec.controls, starts, ends, self._sessions.number[sessions])
 
     def _in_time(self, steps: Indices, parts: list[Part]) -> Indices:
         """Drops the steps whose timeout passed before they began."""
@@ -366,7 +378,7 @@ class Batcher:
         return parts
 
     def _part(self, column: Column, seats: Indices | None, places: Indices | None, offset: int) -> Part:
-        return Part(column, seats, places, offset, min(column.timesteps - offset, CUT))
+        return Part(column, seats, places, offset, min(column.timesteps - offset, column.model.bounds.timesteps))
 
     def _expected_seconds(self, run: _Run) -> float:
         return run.model.loaded.expected_seconds(len(run.steps), max(part.length for part in run.parts))
@@ -396,7 +408,8 @@ class Batcher:
         column, steps, targets, outputs = part.column, part.seated(run.steps), part.seated(run.targets), outcome.outputs
         if part.seats is not None:
             outputs = {name: array[: part.length, part.seats] for name, array in outputs.items()}
-        if column.timesteps > CUT:
+        cut = column.timesteps > column.model.bounds.timesteps
+        if cut:
             column.keep(part.places, part.offset, outputs)
         if part.offset + part.length < column.timesteps:
             going = self._sessions.park(steps, targets, part.length)
@@ -404,7 +417,7 @@ class Batcher:
             for step in np.setdiff1d(steps, going).tolist():
                 self._refuse(self._sessions.fail(step, error(Reason.CLOSED, "the session was closed")))
             return
-        if column.timesteps > CUT:
+        if cut:
             result = {name: part.placed(array) for name, array in column.outputs.items()}
         else:
             result = {name: array.swapaxes(0, 1) for name, array in outputs.items()}
@@ -549,13 +562,13 @@ class Batcher:
 
     def _wait(self, steps: Indices, column: Column, left: int) -> None:
         """Puts ready steps of a column in line, with `left` timesteps to run."""
-        model = column.model.number
+        model, bounds = column.model.number, column.model.bounds
         if len(self._scheduler) + len(steps) <= self._limits.batch:  # all that wait run next, whosever turn it is
             askers = column.audience.askers
-            self._scheduler.add(steps, model, left, askers[0] if len(askers) == 1 else None)
+            self._scheduler.add(steps, model, left, askers[0] if len(askers) == 1 else None, bounds)
             return
         for client, theirs in column.audience.by_client(self._place_of[steps], steps):
-            self._scheduler.add(theirs, model, left, client)
+            self._scheduler.add(theirs, model, left, client, bounds)
 
     def _let_go(self, number: int, column: Column, settled: int) -> None:
         """Counts steps of a column that are settled, and forgets it with the last."""

@@ -17,7 +17,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from statewise.engine import Batch, Engine, EngineError, OnnxEngine, Provider, StatePool
+from statewise.controls import controls_of
+from statewise.engine import Batch, Engine, EngineError, OnnxEngine, Provider, StatePool, initial
 from statewise.sessions import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS
 from statewise.spec import METADATA_KEY, ModelSpec, SpecError, StateSpec, TensorSpec
 
@@ -38,6 +39,7 @@ class Loaded:
         digest: SHA-256 of the file, in hexadecimal.
         seconds: what a run of one timestep took at each batch size that was warmed up: powers of two.
         parameters_bytes: the size of the file, about what the model takes in memory.
+        parity_difference: the largest from its parity vectors, as a share of the scale.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Loaded:
     digest: str
     seconds: dict[int, float]
     parameters_bytes: int
+    parity_difference: float = 0.0
 
     def expected_seconds(self, steps: int, timesteps: int) -> float:
         """Returns about how long a run will take."""
@@ -67,11 +70,11 @@ def load(name: str, version: int, file: Path, largest: int, provider: Provider, 
         spec = read_spec(model)
         _check_series(spec)
         engine = OnnxEngine(model, spec, provider, threads)
-        _check_parity(engine, spec, provider)
+        apart = _check_parity(engine, spec, provider)
         seconds = _warm_up(engine, spec, provider, largest)
     except (OSError, DecodeError, SpecError, EngineError, LoadError, ValueError) as error:
         raise LoadError(f"{file}: {error}") from error
-    return Loaded(name, version, spec, engine, provider, hashlib.sha256(raw).hexdigest(), seconds, len(raw))
+    return Loaded(name, version, spec, engine, provider, hashlib.sha256(raw).hexdigest(), seconds, len(raw), apart)
 
 
 def read_spec(model: onnx.ModelProto) -> ModelSpec:
@@ -84,7 +87,12 @@ def read_spec(model: onnx.ModelProto) -> ModelSpec:
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise LoadError(f"its opset is {opset}; {OLDEST_OPSET} to {NEWEST_OPSET} can be served")
     inputs, outputs = {info.name for info in model.graph.input}, {info.name for info in model.graph.output}
-    named = {tensor.name for tensor in spec.inputs} | {state.input for state in spec.states} | {spec.lengths or next(iter(inputs))}
+    named = (
+        {tensor.name for tensor in spec.inputs}
+        | {state.input for state in spec.states}
+        | {control.input for control in spec.controls}
+    )
+    named |= {spec.lengths} if spec.lengths else set()
     returned = {tensor.name for tensor in spec.outputs} | {state.output for state in spec.states}
     if named != inputs or returned != outputs:
         raise SpecError(f"its spec and its graph differ in {', '.join(sorted((named ^ inputs) | (returned ^ outputs)))}")
@@ -93,36 +101,45 @@ def read_spec(model: onnx.ModelProto) -> ModelSpec:
     return spec
 
 
-def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> None:
-    """Runs the carried steps that the model brings, on the provider that will serve it, and compares the outputs."""
+def _check_parity(engine: Engine, spec: ModelSpec, provider: Provider) -> float:
+    """Runs the carried steps that the model brings, on the provider that will serve it; returns the largest difference."""
     columns = [{t.name: _array(step[t.name], t.dtype) for t in spec.inputs} for step in spec.parity.steps]
     if not columns:
-        return
+        return 0.0
     if any(array.ndim < 2 for column in columns for array in column.values()):
         raise LoadError("its parity vectors must be [timesteps, batch, …]")
     batches = {array.shape[1] for column in columns for array in column.values()}
     if len(batches) > 1:
         raise LoadError(f"its parity vectors are of batches of {sorted(batches)}; all must be of one")
     (batch,) = batches
+    longest = max(len(array) for column in columns for array in column.values())
+    if (spec.batch and batch > spec.batch) or (spec.timesteps and longest > spec.timesteps):
+        raise LoadError(f"its parity vectors are {longest} timesteps of {batch} sessions, more than it says that a run takes")
+    numbers = 1 + np.arange(batch, dtype=np.int64)
     pool = StatePool(spec.states, RESERVED_ROWS + 2 * batch, provider)
     source = RESERVED_ROWS + batch + np.arange(batch, dtype=np.int64)
     pool.write(source, {state.input: _first(state, spec.parity.constants, batch) for state in spec.states})
+    largest = 0.0
     for number, (inputs, expected) in enumerate(zip(columns, spec.parity.expected, strict=True)):
         timesteps = len(next(iter(inputs.values())))
         # Two sets of rows take turns, since a run never reads the rows that it writes.
         target = RESERVED_ROWS + np.arange(batch, dtype=np.int64) + (number % 2) * batch
-        outcome = engine.run(Batch(inputs, np.full(batch, timesteps, np.int32), source, target), pool)
+        starts, ends = np.full(batch, number == 0), np.full(batch, number == len(columns) - 1)
+        told = controls_of(spec.controls, starts, ends, numbers)
+        outcome = engine.run(Batch(inputs, np.full(batch, timesteps, np.int32), source, target, told), pool)
         for name, values in expected.items():
             difference = _difference(outcome.outputs[name], _array(values, "float64"))
+            largest = max(largest, difference)
             if not difference <= spec.parity.tolerance:
-                raise LoadError(f"output {name!r} differs by {difference:.1e} of its scale from what the export recorded")
+                raise LoadError(f"output {name!r} differs by {difference:.1e} of its scale from what was recorded with it")
         source = target
+    return largest
 
 
 def _first(state: StateSpec, given: Mapping[str, Any], batch: int) -> NDArray[np.generic]:
     """Returns the state `[batch, *shape]` that the parity vectors' sessions start from."""
     if state.input not in given:
-        return np.full((batch, *state.shape), state.initial, state.dtype)
+        return np.repeat(initial(state)[None], batch, axis=0)
     array = _array(given[state.input], state.dtype)
     if array.shape != (batch, *state.shape):
         raise LoadError(f"its parity vectors give {state.input!r} as {list(array.shape)}, not {[batch, *state.shape]}")
@@ -156,12 +173,15 @@ def _warm_up(engine: Engine, spec: ModelSpec, provider: Provider, largest: int) 
     """Runs every power of two up to the largest batch, so that no client pays for a first allocation; returns what each took."""
     pool = StatePool(spec.states, RESERVED_ROWS, provider)
     seconds: dict[int, float] = {}
+    largest = min(largest, spec.batch or largest)
     size = 1
     while size < 2 * largest:
         batch = min(size, largest)
         inputs = {tensor.name: _neutral(tensor, batch) for tensor in spec.inputs}
-        rows = [np.full(batch, row, np.int64) for row in (INITIAL_ROW, PADDING_ROW)]
-        took = [_timed(engine, Batch(inputs, np.ones(batch, np.int32), *rows), pool) for _ in range(WARM_UP_RUNS)]
+        source, target = np.full(batch, INITIAL_ROW, np.int64), np.full(batch, PADDING_ROW, np.int64)
+        yes = np.ones(batch, np.bool_)
+        told = controls_of(spec.controls, yes, yes, np.ones(batch, np.int64))
+        took = [_timed(engine, Batch(inputs, np.ones(batch, np.int32), source, target, told), pool) for _ in range(WARM_UP_RUNS)]
         seconds[size] = min(took[1:])  # the first run allocates, and any run may be held up by a neighbour
         size *= 2
     return seconds

@@ -138,6 +138,7 @@ class Column:
         steps: `[steps]`, the numbers of those that were admitted and are not settled, else `NONE`.
         left: how many those are.
         outputs: `[steps, timesteps, …]`, filled cut by cut where the steps are cut.
+        ends: whether they are their sessions' last.
         bytes: what its inputs take; they are held until its last step is settled.
     """
 
@@ -154,6 +155,7 @@ class Column:
     steps: Indices = field(default_factory=lambda: np.empty(0, np.int64))
     left: int = 0
     outputs: dict[str, Array] = field(default_factory=dict)
+    ends: bool = False
     bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -196,11 +198,12 @@ class Arrival(NamedTuple):
 def gathered(arrivals: Sequence[Arrival], now: float) -> list[Column]:
     """Returns columns that hold the steps; those of one session are in different columns, in the order of arrival."""
     rounds: dict[int, int] = {}
-    groups: dict[tuple[int, int, int, bool], list[Arrival]] = {}
+    groups: dict[tuple[int, int, int, bool, bool], list[Arrival]] = {}
     for arrival in arrivals:
         turn = rounds.get(arrival.session, 0)
         rounds[arrival.session] = turn + 1
-        groups.setdefault((turn, arrival.model.number, arrival.timesteps, arrival.step.last_only), []).append(arrival)
+        step = arrival.step
+        groups.setdefault((turn, arrival.model.number, arrival.timesteps, step.last_only, step.ends), []).append(arrival)
     return [_column(groups[key], now) for key in sorted(groups)]
 
 
@@ -223,6 +226,7 @@ def _column(arrivals: Sequence[Arrival], now: float) -> Column:
         now,
         _deadlines(steps, now),
         Singles([(arrival.asker, arrival.tag) for arrival in arrivals]),
+        ends=first.step.ends,
     )
 
 
@@ -248,6 +252,11 @@ class Part:
     places: Indices | None
     offset: int
     length: int
+
+    @property
+    def ends(self) -> bool:
+        """Whether this run ends their sessions' last step."""
+        return self.column.ends and self.offset + self.length == self.column.timesteps
 
     def seated(self, of_batch: NDArray[T]) -> NDArray[T]:
         """Returns what belongs to these steps of something of the batch, `[batch]`."""

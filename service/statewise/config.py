@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from statewise.access import is_local
 from statewise.stores.address import check, leaves_the_machine
 
 Provider = Literal["auto", "cpu", "cuda"]
@@ -56,6 +57,13 @@ class ServeSettings(BaseSettings):
     repository: Path = Path("var/repository")
     listen: str = "127.0.0.1:8001"
     metrics_listen: str = "127.0.0.1:8002"
+    health_listen: str = ""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    bearer_key_file: Path | None = None
+    insecure: bool = False
+    console_listen: str = ""
     provider: Provider = "auto"
     threads: int = Field(1, ge=1, le=256, description="threads of one engine run")
     reflection: bool = False
@@ -78,9 +86,11 @@ class ServeSettings(BaseSettings):
     drain_seconds: float = Field(30.0, ge=0)
     drain_pause_seconds: float = Field(0.0, ge=0, le=600)
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("listen", "metrics_listen", "health_listen", "console_listen")
     @classmethod
-    def _address(cls, value: str) -> str:
+    def _address(cls, value: str, field: ValidationInfo) -> str:
+        if not value and field.field_name in ("health_listen", "console_listen"):
+            return value
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):
             raise ValueError("takes HOST:PORT, such as 127.0.0.1:8001; port 0 picks a free one")
@@ -106,6 +116,23 @@ class ServeSettings(BaseSettings):
         if leaves_the_machine(value) and not info.data.get("seal_keys"):
             raise ValueError("what is kept there is sealed: takes --seal-keys (openssl rand -hex 32 > FOLDER/1)")
         return value
+
+    @model_validator(mode="after")
+    def _access(self) -> Self:
+        """Refuses half a certificate, and to be open to a network without TLS and a way to know who calls."""
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("--tls-certificate and --tls-key take a file each, or neither is given")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError("--tls-client-ca takes --tls-certificate and --tls-key beside it")
+        closed = self.tls_certificate and (self.bearer_key_file or self.tls_client_ca)
+        if not (closed or self.insecure or is_local(self.listen.rpartition(":")[0])):
+            needed = "--tls-certificate, --tls-key and --bearer-key-file (or --tls-client-ca)"
+            raise ValueError(
+                f"--listen {self.listen} is open to the network: give {needed}, or --insecure if all in it may be trusted"
+            )
+        if self.console_listen and not (self.insecure or is_local(self.console_listen.rpartition(":")[0])):
+            raise ValueError(f"--console-listen {self.console_listen} is open to the network without TLS: give --insecure too")
+        return self
 
     @property
     def limits(self) -> Limits:

@@ -16,13 +16,17 @@ Indices = NDArray[np.int64]
 
 
 class Step(NamedTuple):
-    """What a client asks: the next timesteps of one session, each input `[timesteps, …]`."""
+    """What a client asks: the next timesteps of one session, each input `[timesteps, …]`.
+
+    `ends` says that it is the last of the session, to a model that has an input for that. It ends nothing by itself.
+    """
 
     session_id: str
     inputs: Mapping[str, Array]
     position: int | None = None
     timeout_seconds: float | None = None
     last_only: bool = False
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -47,12 +48,14 @@ class Batch:
         lengths: int32 `[batch]`, the timesteps of each row, at least 1.
         source: int64 `[batch]`, the rows to read.
         target: int64 `[batch]`, the rows to write: distinct, and no row's source.
+        controls: what the model's control inputs take, `[batch]` each.
     """
 
     inputs: Mapping[str, Array]
     lengths: NDArray[np.int32]
     source: NDArray[np.int64]
     target: NDArray[np.int64]
+    controls: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,14 @@ class StatePool:
         self._writer.run_with_iobinding(binding)
 
 
+def initial(state: StateSpec) -> Array:
+    """Returns the state `[*state.shape]` that a session starts from if it is given nothing."""
+    if not state.initial_base64:
+        return np.full(state.shape, state.initial, state.dtype)
+    raw = base64.b64decode(state.initial_base64)
+    return np.frombuffer(raw, np.dtype(state.dtype).newbyteorder("<")).reshape(state.shape).astype(state.dtype)
+
+
 def scatters_by_element(provider: Provider) -> bool:
     """Returns which form of the scatter is the fast one."""
     return provider == "CUDAExecutionProvider"
@@ -161,9 +172,9 @@ class OnnxEngine:
         """Runs a batch; see `Engine`. An empty one never reaches ONNX Runtime, whose recurrent ops abort the process on it."""
         if not len(batch.source):
             raise EngineError("an empty batch cannot be run")
-        bound = self._bound_for(batch, pool)
-        bound.fill(batch)
         try:
+            bound = self._bound_for(batch, pool)
+            bound.fill(batch)
             self._runtime.run_with_iobinding(bound.binding)
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise EngineError(str(error), fatal=pool.provider == "CUDAExecutionProvider") from error
@@ -192,11 +203,12 @@ class _Bound:
         self._checked = False
         self._pools = pools(spec)
         self._inputs = {tensor.name: np.zeros((timesteps, steps, *tensor.shape), tensor.dtype) for tensor in spec.inputs}
+        self._controls = {control.input: np.zeros(steps, control.dtype) for control in spec.controls}
         self._lengths = np.zeros(steps, np.int32)
         self._source, self._target = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
         self._finite = np.zeros(steps, np.bool_)
         self._outputs = {tensor.name: np.zeros((timesteps, steps, *tensor.shape), tensor.dtype) for tensor in spec.outputs}
-        taken = {**self._inputs, SOURCE: self._source, TARGET: self._target}
+        taken = {**self._inputs, **self._controls, SOURCE: self._source, TARGET: self._target}
         if spec.lengths:
             taken[spec.lengths] = self._lengths
         for name, array in taken.items():
@@ -211,6 +223,8 @@ class _Bound:
         """Puts a batch where the next run reads it."""
         for name, array in self._inputs.items():
             array[...] = batch.inputs[name]
+        for name, array in self._controls.items():
+            array[...] = batch.controls[name]
         self._lengths[...] = batch.lengths
         self._source[...] = batch.source
         self._target[...] = batch.target
@@ -242,6 +256,6 @@ def _open(model: bytes, provider: Provider, threads: int) -> onnxruntime.Inferen
 def _reserve(state: StateSpec, rows: int, provider: Provider) -> onnxruntime.OrtValue:
     """Reserves a pool; on CPU its memory is not touched, and so costs nothing, before a row is written."""
     memory = np.zeros((rows, *state.shape), state.dtype)
-    memory[INITIAL_ROW] = state.initial
+    memory[INITIAL_ROW] = initial(state)
     device = "cuda" if provider == "CUDAExecutionProvider" else "cpu"
     return onnxruntime.OrtValue.ortvalue_from_numpy(memory, device, 0)

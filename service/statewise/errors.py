@@ -37,6 +37,7 @@ class Reason(StrEnum):
     OWNER_CHANGED = "OWNER_CHANGED"
     ROLLED_BACK = "ROLLED_BACK"
     UNREADABLE = "UNREADABLE"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
 class StatewiseError(Exception):
@@ -110,6 +111,10 @@ class SessionGone(StatewiseError):
     """The session does not exist (any more): never opened, closed, or expired."""
 
 
+class Unauthenticated(StatewiseError):
+    """The server does not know the bearer key, or none was sent."""
+
+
 class FrameFailed(StatewiseError):
     """Some sessions of a frame failed; the others have advanced.
 
@@ -152,6 +157,7 @@ CLASS_OF_REASON: dict[Reason, type[StatewiseError]] = {
     Reason.OWNER_CHANGED: OwnerChanged,
     Reason.ROLLED_BACK: DataLost,
     Reason.UNREADABLE: DataLost,
+    Reason.UNAUTHENTICATED: Unauthenticated,
 }
 
 

@@ -182,11 +182,20 @@ def _finite(spec: ModelSpec) -> list[onnx.NodeProto]:
     nodes, sums = [], []
     for name, axes, dtype in _watched(spec):
         summed, wide = f"statewise/sum/{name}", name
-        if dtype != "float32":
+        if dtype == "float16":  # whose own sum would overflow
             wide = f"{summed}/wide"
             nodes.append(helper.make_node("Cast", [name], [wide], to=TensorProto.FLOAT))
-        nodes.append(helper.make_node("ReduceSum", [wide, _axes_name(axes)], [summed], keepdims=0))
+        if axes:
+            nodes.append(helper.make_node("ReduceSum", [wide, _axes_name(axes)], [summed], keepdims=0))
+        else:  # ReduceSum over no axes sums over all
+            summed = wide
+        if dtype == "float64":  # which overflows where it is cast; what differs from itself does not
+            own, summed = summed, f"statewise/difference/{name}"
+            nodes.append(helper.make_node("Sub", [own, own], [f"{summed}/wide"]))
+            nodes.append(helper.make_node("Cast", [f"{summed}/wide"], [summed], to=TensorProto.FLOAT))
         sums.append(summed)
+    if not sums:
+        return [helper.make_node("Equal", [TARGET, TARGET], [FINITE])]
     nodes.append(helper.make_node("Sum", sums, ["statewise/sum"]))
     nodes.append(helper.make_node("Sub", ["statewise/sum", "statewise/sum"], ["statewise/difference"]))
     nodes.append(helper.make_node("Equal", ["statewise/difference", "statewise/zero"], [FINITE]))

@@ -23,7 +23,7 @@ from statewise.catalog import load
 from statewise.config import Limits
 from statewise.conversation import Array, Asker, Frame, Indices, Step
 from statewise.durability import Durability, Keeping
-from statewise.engine import Provider
+from statewise.engine import Provider, initial
 from statewise.errors import Reason, StatewiseError, error
 from statewise.inputs import check_constants
 from statewise.keeper import Keeper
@@ -56,7 +56,10 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What a client asks to open; 0, `None` and empty mean the default."""
+    """What a client asks to open; 0, `None` and empty mean the default.
+
+    `number` is what a model's input for a correlation id is told of the session; by default one that no other open session has.
+    """
 
     model: str = ""
     version: int = 0
@@ -68,6 +71,7 @@ class Open:
     snapshot: bytes = b""
     server_instance: str = ""
     constants: Mapping[str, Array] = field(default_factory=dict)
+    number: int = 0
     durability: Durability | None = None
     checkpoint_every: int = 0
     durable_position: int = 0
@@ -188,7 +192,8 @@ class Host:
             return await self._open(asked)
 
     async def _open(self, asked: Open) -> Opened:
-        terms = Terms(self._timeout(asked.idle_timeout_seconds), self._retained(asked), self._keeping(asked), asked.token)
+        timeout = self._timeout(asked.idle_timeout_seconds)
+        terms = Terms(timeout or 0.0, self._retained(asked), self._keeping(asked), asked.token, asked.number)
         if (known := await self._still_open(asked)) is not None:
             return self._opened(known, resumed=True)
         resumes = asked.mode in (Mode.RESUME, Mode.CREATE_OR_RESUME)
@@ -200,6 +205,8 @@ class Host:
         model, version = (snapshot.model, snapshot.version) if snapshot else (asked.model, asked.version)
         served = await self.models.find(model, version, asked.session_id)
         states = _restored(snapshot, served, asked.constants) if snapshot else _given(served, asked.constants)
+        idle = timeout or served.spec.idle_timeout_seconds or self.limits.idle_timeout_seconds
+        terms = replace(terms, idle_timeout_seconds=min(idle, self.limits.longest_idle_timeout_seconds))
         began = _begun(asked.session_id, served, states, terms, snapshot)
         return await self._enter(served, states, began, asked)
 
@@ -240,7 +247,8 @@ class Host:
 
     def _begin(self, served: Served, row: int, began: Snapshot) -> int:
         terms = began.terms
-        opening = Opening(served.number, served.pool.number, terms.idle_timeout_seconds, terms.retained_replies, terms.token)
+        told = (terms.idle_timeout_seconds, terms.retained_replies, terms.token, terms.number)
+        opening = Opening(served.number, served.pool.number, *told)
         number = self.sessions.open(began.session_id, opening, self._clock(), row, began.position)
         self.sessions.retain(number, began.replies)
         if began.epoch and terms.keeping.durability is not Durability.MEMORY:
@@ -295,7 +303,7 @@ class Host:
     async def _fork_durably(self, parent: int, new_session_id: str, token: bytes) -> Opened:
         taken = await self.snapshot(self.sessions.directory.ids[parent])
         asked = Open(session_id=new_session_id, token=token)
-        began = replace(taken, session_id=new_session_id, epoch=None, terms=replace(taken.terms, token=token), replies=())
+        began = replace(taken, session_id=new_session_id, epoch=None, terms=replace(taken.terms, token=token, number=0), replies=())
         served = await self.models.find(taken.model, taken.version, new_session_id)
         assert self._ownership
         async with self._ownership.door(new_session_id):
@@ -309,7 +317,7 @@ class Host:
             row, position = table.row[[number]].copy(), int(table.position[number])
             replies = tuple(table.replies.rings(served.number, np.array([number])).of(0))
             timeout, retained = float(table.idle_timeout[number]), int(table.retained[number])
-            terms = Terms(timeout, retained, table.durable.keeping(number))
+            terms = Terms(timeout, retained, table.durable.keeping(number), b"", int(table.number[number]))
             served.pool.rows.hold(row)
             try:
                 read = functools.partial(served.pool.states.read, row)
@@ -548,9 +556,9 @@ class Host:
             raise error(Reason.BAD_FIELD, message, field="durability")
         return keeping
 
-    def _timeout(self, asked: float | None) -> float:
+    def _timeout(self, asked: float | None) -> float | None:
         if asked is None:
-            return self.limits.idle_timeout_seconds
+            return None
         if not 0 < asked <= self.limits.longest_idle_timeout_seconds:
             message = f"idle_timeout: takes more than 0 and at most {self.limits.longest_idle_timeout_seconds:g} seconds"
             raise error(Reason.BAD_FIELD, message, field="idle_timeout")
@@ -569,7 +577,7 @@ def _given(served: Served, constants: Mapping[str, Array]) -> dict[str, Array]:
     if not constants:
         return {}
     states = served.spec.states
-    return {each.input: constants.get(each.input, np.full(each.shape, each.initial, each.dtype)) for each in states}
+    return {each.input: constants[each.input] if each.input in constants else initial(each) for each in states}
 
 
 def _restored(snapshot: Snapshot, served: Served, constants: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -599,7 +607,7 @@ def _fitting(snapshot: Snapshot, served: Served) -> Mapping[str, Array]:
 
 def _begun(session_id: str, served: Served, states: Mapping[str, Array], terms: Terms, snapshot: Snapshot | None) -> Snapshot:
     """Returns a session as it begins: from the model's initial state, or from states that were given, or from a snapshot."""
-    first = states or {each.input: np.full(each.shape, each.initial, each.dtype) for each in served.spec.states}
+    first = states or {each.input: initial(each) for each in served.spec.states}
     about = (served.name, served.version, served.loaded.digest, snapshot.position if snapshot else 0, first, served.spec_digest)
     replies = snapshot.replies if snapshot and snapshot.session_id == session_id else ()
     return Snapshot(*about, session_id, None, replies, terms)

@@ -139,7 +139,8 @@ class Keeper:
         """Returns how a session was opened."""
         table = self._sessions
         told = keeping or table.durable.keeping(session)
-        return Terms(float(table.idle_timeout[session]), int(table.retained[session]), told, table.directory.token(session))
+        token, number = table.directory.token(session), int(table.number[session])
+        return Terms(float(table.idle_timeout[session]), int(table.retained[session]), told, token, number)
 
     def bundle(
         self,

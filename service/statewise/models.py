@@ -23,6 +23,7 @@ from statewise.engine import Provider, StatePool
 from statewise.errors import Reason, error
 from statewise.metrics import ServerMetrics
 from statewise.repository import Repository, RepositoryError, Serving, Stamp
+from statewise.scheduler import CUT, Bounds
 from statewise.sessions import RESERVED_ROWS, Rows, Sessions
 from statewise.spec import ModelSpec, StateSpec
 from statewise.statistics import Statistics
@@ -50,6 +51,7 @@ class Served:
         retiring: whether new sessions get another version.
         labels: of its metrics.
         spec_digest: SHA-256 of its spec as JSON.
+        bounds: what one run of it takes.
         statistics: what it has done.
     """
 
@@ -59,11 +61,13 @@ class Served:
     retiring: bool = False
     labels: tuple[str, str] = field(init=False)
     spec_digest: str = field(init=False)
+    bounds: Bounds = field(init=False)
     statistics: Statistics = field(default_factory=Statistics)
 
     def __post_init__(self) -> None:
         self.labels = (self.name, str(self.version))
         self.spec_digest = hashlib.sha256(self.spec.to_json().encode()).hexdigest()
+        self.bounds = Bounds(self.spec.batch, min(self.spec.timesteps or CUT, CUT), self.spec.lengths is not None)
 
     @property
     def name(self) -> str:

@@ -32,7 +32,11 @@ def _step(batch: Batch, seat: int) -> Batch:
     """Returns one step of a batch; it stays padded, so that all outputs have one length."""
     here = slice(seat, seat + 1)
     return Batch(
-        {name: array[:, here] for name, array in batch.inputs.items()}, batch.lengths[here], batch.source[here], batch.target[here]
+        {name: array[:, here] for name, array in batch.inputs.items()},
+        batch.lengths[here],
+        batch.source[here],
+        batch.target[here],
+        {name: array[here] for name, array in batch.controls.items()},
     )
 
 

@@ -10,6 +10,7 @@ is cut; after each cut it goes to the back of its line, so single steps run in b
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,29 @@ CUT = 32
 """The most timesteps of one step in one engine run."""
 
 Indices = NDArray[np.int64]
-Kind = tuple[int, int]
+
+
+class Bounds(NamedTuple):
+    """What one run of a model takes.
+
+    Attributes:
+        steps: at most so many, 0 for as many as the scheduler's.
+        timesteps: at most so many of each.
+        ragged: whether steps of unlike length may share a run.
+    """
+
+    steps: int = 0
+    timesteps: int = CUT
+    ragged: bool = True
+
+    def length(self, timesteps: int) -> int:
+        """Returns the length class of steps that have so many timesteps left: those of one class share runs."""
+        run = min(timesteps, self.timesteps)
+        return length_class(run) if self.ragged else run
+
+
+UNBOUND = Bounds()
+Kind = tuple[int, int, int]
 _Queues = OrderedDict[object, deque[tuple[int, Indices]]]
 
 
@@ -39,13 +62,14 @@ class Scheduler:
     def __len__(self) -> int:
         return self._waiting
 
-    def add(self, steps: Indices, model: int, timesteps: int, client: object) -> None:
-        """Puts ready steps in line; `timesteps` is what each has left to run."""
+    def add(self, steps: Indices, model: int, timesteps: int, client: object, bounds: Bounds = UNBOUND) -> None:
+        """Puts ready steps in line; `timesteps` is what each has left to run, `bounds` what a run of the model takes."""
         if not len(steps):
             return
         self._turn += 1
         self._turn_of_step[steps] = self._turn
-        queues = self._lines.setdefault((model, length_class(min(timesteps, CUT))), OrderedDict())
+        kind = model, bounds.length(timesteps), min(bounds.steps or self.batch, self.batch)
+        queues = self._lines.setdefault(kind, OrderedDict())
         queues.setdefault(client, deque()).append((self._turn, steps))
         self._waiting += len(steps)
 
@@ -59,7 +83,7 @@ class Scheduler:
         """Removes and returns the next batch, steps of one kind; empty if nothing is ready."""
         while self._lines:
             kind, queues = next(iter(self._lines.items()))
-            steps = self._take(queues)
+            steps = self._take(queues, kind[2])
             if queues:
                 self._lines.move_to_end(kind)
             else:
@@ -70,10 +94,10 @@ class Scheduler:
                 return steps
         return np.empty(0, np.int64)
 
-    def _take(self, queues: _Queues) -> Indices:
-        """Takes from each client in turn; whoever was served is put behind the others."""
+    def _take(self, queues: _Queues, room: int) -> Indices:
+        """Takes up to `room` steps, from each client in turn; whoever was served is put behind the others."""
         parts: list[Indices] = []
-        room, served = self.batch, True
+        served = True
         while queues and room and served:
             served = False
             share = max(1, room // len(queues))

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -21,6 +22,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from statewise.access import AccessError
 from statewise.config import ServeSettings
 from statewise.durability import Durability, Keeping
 from statewise.engine import choose_provider
@@ -29,7 +31,9 @@ from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
 from statewise.probes import with_health
 from statewise.repository import Repository
+from statewise.rpc.certificates import server_credentials
 from statewise.rpc.inference.servicer import InferenceServicer
+from statewise.rpc.keys import BearerKeys
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.sealing import KeyFilesError, Sealer
 from statewise.stores import Store, StoreError
@@ -37,14 +41,19 @@ from statewise.stores.address import is_file, sqlite_file
 from statewise.stores.opening import open_store
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
+if TYPE_CHECKING:
+    from statewise.console import Console
+
 SERVICES = (
     sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
+LIVENESS = "liveness"
+"""The name by which `grpc.health.v1` says that the event loop turns: SERVING to the end, also while the server drains."""
 CALLS_WAITING = 20_000
 SWITCH_SECONDS = 2e-4
-"""How long the loop waits at most for a thread that computes in Python, such as the one that seals snapshots; Python's own is 5 ms."""
+"""How long the loop waits for a thread that computes in Python, such as the one that seals snapshots; Python's own is 5 ms."""
 EXIT_OK, EXIT_FORCED, EXIT_ENGINE_DIED = 0, 1, 70
 log = structlog.get_logger()
 
@@ -54,16 +63,19 @@ class StartError(Exception):
 
 
 class Server:
-    """One server process: a host of sessions behind gRPC, and metrics on a port of their own.
+    """One server process: a host of sessions behind gRPC, metrics on a port of their own, and a console where one is asked for.
 
     Attributes:
         address: where gRPC listens, once started.
+        health_address: where health alone is told, once started; empty if nowhere.
         metrics_address: where Prometheus finds the metrics, once started.
+        console: a page about the server; `None` unless the settings name an address for it.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
         self.address = ""
+        self.health_address = ""
         self.metrics_address = ""
         registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
@@ -89,7 +101,10 @@ class Server:
         self._started = False
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
+        self._probed: grpc.aio.Server | None = None
         self._metrics_server: tuple[WSGIServer, threading.Thread] | None = None
+        self._keys: BearerKeys | None = None
+        self.console = self._console() if settings.console_listen else None
 
     async def start(self) -> None:
         """Loads the models and binds both ports; raises `StartError`."""
@@ -98,20 +113,26 @@ class Server:
         await self._connect()
         self._bind_metrics()
         self._grpc = self._made()
+        self._probed = self._made_for_probes()
         await self.host.start()
         if self.host.models.refused and not self.host.models.ready:
             raise StartError("; ".join(f"{model}: {why}" for (model, _), why in self.host.models.refused.items()))
         await self._grpc.start()
+        if self._probed:
+            await self._probed.start()
+        if self.console:
+            await self._start(self.console)
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it again and again
         self._started = True
-        for service in ("", *SERVICES):
+        for service in (LIVENESS, "", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
         """Says that it is not ready, refuses new work after a pause, lets pending steps finish in their time, and stops."""
         assert self._grpc
-        await self._health.enter_graceful_shutdown()
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.sleep(self.settings.drain_pause_seconds)
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
@@ -121,17 +142,20 @@ class Server:
 
     async def stop(self) -> None:
         """Ends at once."""
-        if self._grpc:
-            await self._grpc.stop(None)
+        for server in (self._grpc, self._probed):
+            if server:
+                await server.stop(None)
+        if self.console:
+            await self.console.stop()
         await self.host.stop()
         if self._store:
             await self._store.close()
             self._store = None
         if self._metrics_server:
-            server, thread = self._metrics_server
+            metrics, thread = self._metrics_server
             self._metrics_server = None
-            await asyncio.to_thread(server.shutdown)
-            server.server_close()
+            await asyncio.to_thread(metrics.shutdown)
+            metrics.server_close()
             thread.join()
 
     async def _connect(self) -> None:
@@ -155,21 +179,48 @@ class Server:
             ("grpc.server.max_pending_requests", CALLS_WAITING),
             ("grpc.server.max_pending_requests_hard_limit", CALLS_WAITING),
         ]
-        server = grpc.aio.server(options=options)
+        settings = self.settings
+        try:
+            self._keys = BearerKeys(settings.bearer_key_file) if settings.bearer_key_file else None
+            credentials = _credentials(settings)
+        except AccessError as problem:
+            raise StartError(str(problem)) from problem
+        server = grpc.aio.server(options=options, interceptors=[self._keys] if self._keys else [])
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.host), server)  # type: ignore[no-untyped-call]
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        if self.settings.reflection:
+        if settings.reflection:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        host = self.settings.listen.rpartition(":")[0]
-        try:
-            self.address = f"{host}:{server.add_insecure_port(self.settings.listen)}"
-        except RuntimeError as error:
-            raise StartError(
-                f"cannot listen on {self.settings.listen}: is the port taken, or the address not of this host?"
-            ) from error
+        self.address = _bound(server, settings.listen, credentials)
         return server
+
+    def _made_for_probes(self) -> grpc.aio.Server | None:
+        """Returns a server of health alone: Kubernetes' probes speak no TLS, and bring no key."""
+        if not self.settings.health_listen:
+            return None
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self.health_address = _bound(server, self.settings.health_listen, None)
+        return server
+
+    def _console(self) -> Console:
+        from statewise.console import Addresses, Console  # an extra of its own
+
+        def addresses() -> Addresses:
+            return Addresses(self.address, self.metrics_address)
+
+        def admits(key: str) -> bool:
+            return self._keys is None or self._keys.knows(key)
+
+        closed = admits if self.settings.bearer_key_file else None
+        return Console(self.host, self.metrics.registry, self.settings.console_listen, addresses, closed)
+
+    async def _start(self, console: Console) -> None:
+        try:
+            await console.start()
+        except OSError as error:
+            raise StartError(f"cannot listen on {self.settings.console_listen} for the console: {error.strerror}") from error
 
     def _bind_metrics(self) -> None:
         host, _, port = self.settings.metrics_listen.rpartition(":")
@@ -206,6 +257,22 @@ def _sealer(settings: ServeSettings) -> Sealer | None:
     except KeyFilesError as problem:
         raise StartError(f"{option}: {problem}") from problem
     return None
+
+
+def _credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
+    """Returns the credentials that settings name; raises `AccessError`."""
+    if not (settings.tls_certificate and settings.tls_key):
+        return None
+    return server_credentials(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+
+
+def _bound(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:
+    """Binds HOST:PORT and returns it with the port that was found; raises `StartError`."""
+    try:
+        port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {listen}: is the port taken, or the address not of this host?") from error
+    return f"{listen.rpartition(':')[0]}:{port}"
 
 
 async def serve(settings: ServeSettings, announce: Callable[[Server], None]) -> int:

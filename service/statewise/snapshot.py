@@ -40,6 +40,7 @@ class Terms:
     retained_replies: int = 0
     keeping: Keeping = field(default_factory=Keeping)
     token: bytes = b""
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +75,7 @@ class Snapshot:
             durability=self.terms.keeping.durability,
             checkpoint_every=self.terms.keeping.every,
             open_token=self.terms.token,
+            number=self.terms.number,
         )
         body = snapshot_pb2.Snapshot(
             model=self.model,
@@ -149,4 +151,4 @@ def _named(tensors: Iterable[tensor_pb2.Tensor]) -> dict[str, Array]:
 
 def _terms(read: snapshot_pb2.Terms) -> Terms:
     keeping = Keeping(Durability(read.durability), read.checkpoint_every)
-    return Terms(read.idle_timeout_seconds, read.retained_replies, keeping, read.open_token)
+    return Terms(read.idle_timeout_seconds, read.retained_replies, keeping, read.open_token, read.number)

@@ -7,6 +7,8 @@ so a spec that exists is a spec that can be served.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import dataclasses
 import json
 import math
@@ -22,9 +24,11 @@ SERIES_MEAN, SERIES_SCALE = "series_mean", "series_scale"
 """The states in which a model that was trained on series of unlike size keeps the mean and the scale of the session's own."""
 
 DType = Literal["float32", "float64", "float16", "int32", "int64", "bool"]
+ITEM_BYTES: dict[str, int] = {"float32": 4, "float64": 8, "float16": 2, "int32": 4, "int64": 8, "bool": 1}
 Missing = Literal["refuse", "mask"]
 Given = Literal["never", "may", "must"]
 Task = Literal["forecast", "classify", "tokens"]
+Control = Literal["start", "end", "ready", "corrid"]
 
 
 class SpecError(ValueError):
@@ -110,6 +114,8 @@ class StateSpec:
         shape: the state of one session, without the batch axis.
         batch_axis: where the graph has the batch axis.
         initial: the value that every element has when a session opens.
+        initial_base64: where they are not all alike: the elements in base64, row-major and little-endian; then `initial` counts
+            for nothing.
         finite: whether NaN and infinities in the state are errors.
         given: whether Open gives the initial value: never, may (then it goes before `initial`), or must. A value that stays as it
             was given is a state that the graph passes through.
@@ -127,9 +133,11 @@ class StateSpec:
     given: Given = "never"
     features: tuple[str, ...] = ()
     positive: bool = False
+    initial_base64: str = ""
 
     def __post_init__(self) -> None:
         _check_tensor(self.input, self.dtype, self.shape)
+        _check_initial(self)
         _check_width(self.input, self.shape, "features", self.features)
         if not self.output or self.output == self.input:
             raise SpecError(f"state {self.input!r}: output must name another tensor than its input")
@@ -142,6 +150,30 @@ class StateSpec:
     def constant(self) -> ConstantSpec:
         """What Open takes for this state."""
         return ConstantSpec(self.input, self.dtype, self.shape, self.features, self.given == "must", self.positive)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSpec:
+    """A graph input `[batch]` that the server feeds, as Triton's sequence batcher does.
+
+    Attributes:
+        kind: what it tells. `start`: this run is the session's first. `end`: it ends with the step that the client calls its last.
+            `ready`: the row is a step's, which is always so. `corrid`: the session's number, unlike that of any other open one.
+        input: the graph's name for it.
+        dtype: element type.
+        off, on: what stands for no and for yes; they count for nothing for `corrid`.
+    """
+
+    kind: Control
+    input: str
+    dtype: DType
+    off: float = 0.0
+    on: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_tensor(self.input, self.dtype, ())
+        if self.kind == "corrid" and self.dtype not in ("int32", "int64"):
+            raise SpecError(f"control {self.input!r}: corrid takes int32 or int64, not {self.dtype}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +261,18 @@ class ModelSpec:
     Attributes:
         inputs, outputs: what steps bring and replies return.
         states: what is carried from step to step; pairs are explicit, never inferred from order.
-        lengths: the int32 graph input `[batch]` with the timesteps of each row, or `None` for a graph without ragged batches.
+        lengths: the int32 graph input `[batch]` with the timesteps of each row, or `None` for a graph without ragged batches: then
+            steps of unlike length never share a run.
         task: what the model was trained for, or `None`.
         calendar: how the time input counts, or `None`.
         vocabulary: the meaning of token ids, or `None`.
         parity: the vectors to check at load.
         about: free facts for people (cell, parameters, training error): shown, never interpreted.
         series: for series that the model was trained on, what their sessions are to be given: name → constant → nested lists.
+        controls: inputs that the server feeds.
+        batch: the most sessions of one run, 0 for as many as the server takes.
+        timesteps: the most timesteps of one run, 0 for as many as the server takes; 1 where one call is one timestep.
+        idle_timeout_seconds: after which a session ends whose Open names no other; 0 for the server's own.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -248,16 +285,23 @@ class ModelSpec:
     parity: Parity = dataclasses.field(default_factory=Parity)
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
     series: dict[str, Any] = dataclasses.field(default_factory=dict)
+    controls: tuple[ControlSpec, ...] = ()
+    batch: int = 0
+    timesteps: int = 0
+    idle_timeout_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs or not self.states:
             raise SpecError("a model needs at least one input, one output and one state")
         names = [tensor.name for tensor in (*self.inputs, *self.outputs)]
         names += [name for state in self.states for name in (state.input, state.output)]
+        names += [control.input for control in self.controls]
         names += [self.lengths] if self.lengths else []
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise SpecError(f"names must be unique, these are not: {', '.join(twice)}")
+        if min(self.batch, self.timesteps, self.idle_timeout_seconds) < 0:
+            raise SpecError("batch, timesteps and idle_timeout_seconds must be 0 or more")
         if self.calendar and self.calendar.input not in {tensor.name for tensor in self.inputs}:
             raise SpecError(f"calendar: {self.calendar.input!r} is not an input")
         self._check_constants()
@@ -349,6 +393,16 @@ def _check_tensor(name: str, dtype: str, shape: tuple[int, ...]) -> None:
         raise SpecError(f"tensor {name!r}: dtype {dtype!r} is not one of {', '.join(get_args(DType))}")
     if any(length < 1 for length in shape):
         raise SpecError(f"tensor {name!r}: shape {list(shape)} must hold positive integers")
+
+
+def _check_initial(state: StateSpec) -> None:
+    size = math.prod(state.shape) * ITEM_BYTES[state.dtype]
+    try:
+        held = len(base64.b64decode(state.initial_base64, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise SpecError(f"state {state.input!r}: initial_base64 is not base64: {error}") from error
+    if state.initial_base64 and held != size:
+        raise SpecError(f"state {state.input!r}: initial_base64 holds {held} bytes, the state has {size}")
 
 
 def _check_width(name: str, shape: tuple[int, ...], field: str, values: tuple[Any, ...]) -> None:

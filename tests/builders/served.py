@@ -25,6 +25,8 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     metrics: str
+    health: str = ""
+    console: str = ""
 
     def stop(self) -> None:
         """Tells the server to stop, and checks that it does so in good order."""
@@ -65,4 +67,6 @@ def start(repository: Path, *options: str) -> Running:
     line = process.stdout.readline()
     ready = re.search(r"ready on (\S+), metrics on (\S+),", line)
     assert ready, f"the server did not become ready: {line!r}"
-    return Running(process, ready[1], ready[2])
+    health = re.search(r"health on (\S+),", line)
+    console = re.search(r"console on (\S+),", line)
+    return Running(process, ready[1], ready[2], health[1] if health else "", console[1] if console else "")

@@ -10,7 +10,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,10 +40,10 @@ GIVEN = (
     StateSpec("factor", "factor_next", "float32", (), initial=1.0, given="must", positive=True),
 )
 SPECS = {
-    "sum": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), WIDE, task="forecast"),
-    "clocked": ModelSpec((X, TIME), (TensorSpec("total", "float32", (2,)), TensorSpec("clock", "int64", ())), WIDE),
-    "given": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), GIVEN),
-    "tokens": ModelSpec((TOKEN,), (TensorSpec("total", "float32", (1,)),), NARROW, task="tokens"),
+    "sum": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), WIDE, "lengths", task="forecast"),
+    "clocked": ModelSpec((X, TIME), (TensorSpec("total", "float32", (2,)), TensorSpec("clock", "int64", ())), WIDE, "lengths"),
+    "given": ModelSpec((X,), (TensorSpec("total", "float32", (2,)),), GIVEN, "lengths"),
+    "tokens": ModelSpec((TOKEN,), (TensorSpec("total", "float32", (1,)),), NARROW, "lengths", task="tokens"),
 }
 VERSIONS = (3, 4, 8)
 FATAL = -1.0
@@ -184,16 +184,19 @@ class Serving:
 
 
 @contextlib.asynccontextmanager
-async def serving(**options: object) -> AsyncIterator[Serving]:
+async def serving(
+    *, interceptors: Sequence[grpc.aio.ServerInterceptor] = (), credentials: grpc.ServerCredentials | None = None, **options: object
+) -> AsyncIterator[Serving]:
     """Serves a summing host with the real servicers on the present loop."""
     async with summing(**options) as made:
         servicer = SequenceServicer(made.host, snapshots=True)
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server = grpc.aio.server(interceptors=interceptors, options=[("grpc.so_reuseport", 0)])
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(servicer, server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(made.host), server)
         inference = InferenceServicer(made.host, model_control=True, clock=options.get("clock") or time.monotonic)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        listen = "127.0.0.1:0"
+        port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
         await server.start()
         try:
             yield Serving(f"127.0.0.1:{port}", made, servicer, server, inference)

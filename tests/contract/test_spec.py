@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.spec import Calendar, DType, Given, ModelSpec, Parity, SpecError, StateSpec, Task, TensorSpec, Vocabulary
+from statewise.spec import (
+    Calendar,
+    ControlSpec,
+    DType,
+    Given,
+    ModelSpec,
+    Parity,
+    SpecError,
+    StateSpec,
+    Task,
+    TensorSpec,
+    Vocabulary,
+)
 
 NAMES = st.text(min_size=1, max_size=6)
 SHAPES = st.lists(st.integers(1, 9), max_size=3).map(tuple)
@@ -48,7 +60,7 @@ def states(draw, taken, returned):
 
 @st.composite
 def specs(draw):
-    names = draw(st.lists(NAMES, min_size=6, max_size=6, unique=True))
+    names = draw(st.lists(NAMES, min_size=8, max_size=8, unique=True))
     inputs, outputs = (draw(tensors(names[0])), draw(tensors(names[1]))), (draw(tensors(names[2])),)
     steps = draw(st.lists(st.fixed_dictionaries({names[0]: JSON, names[1]: JSON}), max_size=2).map(tuple))
     expected = tuple({names[2]: draw(JSON)} for _ in steps)
@@ -65,6 +77,12 @@ def specs(draw):
         parity=Parity(steps, expected, draw(st.floats(0, 1)), draw(given)),
         about=draw(st.dictionaries(st.text(max_size=5), JSON, max_size=3)),
         series=draw(st.dictionaries(NAMES, given, max_size=3)),
+        controls=draw(
+            st.sampled_from([(), (ControlSpec("start", names[6], "bool", 1.0, 0.0), ControlSpec("corrid", names[7], "int64"))])
+        ),
+        batch=draw(st.integers(0, 9)),
+        timesteps=draw(st.integers(0, 9)),
+        idle_timeout_seconds=draw(st.floats(0, 1e9)),
     )
 
 
@@ -143,6 +161,15 @@ def changed(path, value):
         (["states", 0, "output"], "y", "unique, these are not: y"),
         (["states", 0, "initial"], "zero", r"states\[0\].initial: takes a number"),
         (["states", 0, "initial"], float("inf"), "'h': initial"),
+        (["states", 0, "initial_base64"], "AAAA", "'h': initial_base64 holds 3 bytes, the state has 12"),
+        (["states", 0, "initial_base64"], "?", "'h': initial_base64 is not base64"),
+        (["batch"], -1, "batch, timesteps and idle_timeout_seconds must be 0 or more"),
+        (
+            ["controls"],
+            [{"kind": "begin", "input": "s", "dtype": "bool"}],
+            r"controls\[0\].kind: takes one of start, end, ready, corrid",
+        ),
+        (["controls"], [{"kind": "corrid", "input": "s", "dtype": "bool"}], "corrid takes int32 or int64, not bool"),
         (["states", 0, "batch_axis"], -1, "'h': batch_axis"),
         (["states", 0, "finite"], 1, r"states\[0\].finite: takes true or false"),
         (["lengths"], "x", "unique, these are not: x"),

@@ -1,13 +1,18 @@
 """The client in examples/node, as its README line starts it: another language needs nothing but the protos."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import trustme
 
+from builders.authority import issue
 from builders.summing import serving_apart
+from statewise.rpc.certificates import server_credentials
+from statewise.rpc.keys import BearerKeys
 
 HERE = Path(__file__).parents[2]
 
@@ -24,10 +29,12 @@ def installed(tmp_path_factory, needs_tool):
     return root / "examples" / "node"
 
 
-def run(folder, address, model, timesteps):
+def run(folder, address, model, timesteps, **environment):
     lines = "".join(json.dumps(timestep) + "\n" for timestep in timesteps)
     command = ["node", "client.mjs", address, model]
-    return subprocess.run(command, cwd=folder, input=lines, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, cwd=folder, input=lines, capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
 
 
 def test_it_streams_and_its_session_remembers(installed):
@@ -50,3 +57,19 @@ def test_what_the_server_refuses_is_told_in_one_line(installed):
         done = run(installed, apart.address, "nope", [])
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert done.stderr.startswith("error: no model 'nope'")
+
+
+def test_it_speaks_tls_and_shows_a_key(installed, tmp_path):
+    """Told the authority and the key by the environment, it is served; without the key it is told what is missing."""
+    pair, keys = issue(trustme.CA(), tmp_path), tmp_path / "keys"
+    keys.write_text("a-key-of-the-tests-1234\n")
+    told = {"STATEWISE_TLS_CA": str(pair.authority), "STATEWISE_BEARER_KEY_FILE": str(keys)}
+    credentials = server_credentials(pair.certificate, pair.key, None)
+    with serving_apart(interceptors=[BearerKeys(keys)], credentials=credentials) as apart:
+        port = apart.address.rpartition(":")[2]
+        done = run(installed, f"localhost:{port}", "sum", [{"x": [1, 2]}], **told)
+        assert (done.returncode, done.stdout) == (0, '{"total":[1,2]}\n'), done.stderr
+        del told["STATEWISE_BEARER_KEY_FILE"]
+        done = run(installed, f"localhost:{port}", "sum", [{"x": [1, 2]}], **told)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "authorization" in done.stderr

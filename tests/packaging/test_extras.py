@@ -148,6 +148,7 @@ def test_evaluate_alone_is_enough_for_a_gate(tmp_path):
         (("cli",), ["serve"], "serve"),
         (("cli",), ["train", "tokens", "some.txt", "--model", "text"], "train"),
         (("train",), ["serve"], "serve"),
+        (("serve",), ["serve", "--console-listen", "127.0.0.1:0"], "console"),
         (("serve",), ["train", "tokens", "some.txt", "--model", "text"], "train"),
     ],
 )

@@ -29,12 +29,12 @@ def test_it_is_for_every_platform(tmp_path):
 
 
 def test_it_holds_both_packages_and_nothing_else(wheel):
-    """Every module, stub, template and marker is there; no test, note, cache or data is."""
+    """Every module, stub, template, marker and file of the console's page is there; no test, note, cache or data is."""
     expected = {
         f"{package}/{path.relative_to(folder).as_posix()}"
         for package, folder in SOURCES.items()
         for path in folder.rglob("*")
-        if path.suffix in {".py", ".pyi", ".typed", ".jinja"}
+        if path.suffix in {".py", ".pyi", ".typed", ".jinja", ".html", ".css", ".js", ".svg"}
     }
     assert {name for name in wheel if not name.startswith(INFO)} == expected
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import tempfile
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -16,6 +18,7 @@ from statewise.client import AsyncClient
 from statewise.client.failures import from_rpc, from_status
 from statewise.errors import CLASS_OF_REASON, Reason, SessionGone, StatewiseError
 from statewise.host import Durably
+from statewise.rpc.keys import BearerKeys
 from statewise.rpc.status import CODE_OF_REASON
 from statewise.snapshot import Snapshot
 from statewise.tensors import encode
@@ -213,6 +216,15 @@ async def unreadable(_):
     return await _resumed_elsewhere(lambda data: data[:-1])
 
 
+async def unauthenticated(table):
+    with tempfile.NamedTemporaryFile("w") as keys:
+        keys.write("a key that is not shown".replace(" ", "-"))
+        keys.flush()
+        interceptors = [BearerKeys(Path(keys.name))]
+        async with serving(interceptors=interceptors) as served, grpc.aio.insecure_channel(served.address) as channel:
+            return await _refused(Table(served, channel, []).open())
+
+
 async def _refused(call):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call
@@ -227,6 +239,7 @@ LINES = {
         *(ahead, behind_failed, stale, position_reused, bad_field, non_finite_input, non_finite_state, overloaded),
         *(expired_in_queue, draining, engine_failed, already_open, model_unknown, not_here, unknown, expired, closed, lost),
         *(store_unavailable, moved, model_not_here, owner_changed, rolled_back, unreadable),
+        unauthenticated,
     )
 }
 

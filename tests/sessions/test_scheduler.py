@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.scheduler import CUT, Scheduler, length_class
+from statewise.scheduler import CUT, Bounds, Scheduler, length_class
 
 COLUMNS = st.lists(
     st.tuples(st.integers(1, 20), st.sampled_from([1, 2]), st.sampled_from([1, 2, 9, CUT, 500]), st.sampled_from("abc")),
@@ -88,3 +88,19 @@ def test_a_step_number_that_is_used_again_waits_only_for_its_new_turn():
     scheduler.add(np.array([3]), 2, 1, "b")
     assert sorted([scheduler.next().tolist(), scheduler.next().tolist()]) == [[3], [4]]
     assert len(scheduler.next()) == 0
+
+
+def test_a_run_never_takes_more_than_its_model_does():
+    """A model that takes one session a run gets its steps one by one, and between them another model has its turn."""
+    scheduler = Scheduler(100, 16)
+    scheduler.add(np.arange(3), 1, 1, "a", Bounds(steps=1))
+    scheduler.add(np.arange(10, 20), 2, 1, "b")
+    assert [sorted(scheduler.next().tolist()) for _ in range(4)] == [[0], list(range(10, 20)), [1], [2]]
+
+
+def test_steps_of_unlike_length_share_no_run_of_a_model_without_ragged_batches():
+    """Three and four timesteps are of one class elsewhere; beyond the longest run all are alike, being cut there."""
+    scheduler, bounds = Scheduler(100, 16), Bounds(timesteps=8, ragged=False)
+    for step, timesteps in enumerate((3, 4, 3, 9, 200)):
+        scheduler.add(np.array([step]), 1, timesteps, "a", bounds)
+    assert [scheduler.next().tolist() for _ in range(3)] == [[0, 2], [1], [3, 4]]

@@ -41,4 +41,8 @@ def extra_of(module: str) -> str | None:
     extras = re.findall(rf"^{re.escape(distribution)}\b.*extra == ['\"](\w+)['\"]", "\n".join(requires("statewise") or ()), re.M)
     if "cli" in extras or (wanted == "train" and "evaluate" in extras):
         return wanted
-    return wanted if wanted in extras else next((extra for extra in extras if extra in {"serve", "evaluate", "train"}), None)
+    return (
+        wanted
+        if wanted in extras
+        else next((extra for extra in extras if extra in {"serve", "console", "evaluate", "train"}), None)
+    )

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from statewise.cli.importing import export_triton, import_
 from statewise.cli.mounted import MountedCommands
-from statewise.cli.problems import BadInput
 from statewise.cli.repository import canary, models, promote, rollback
 from statewise.cli.serve import serve
 from statewise.cli.stream import stream
 from statewise.cli.trace import trace
 from statewise.errors import StatewiseError
+from statewise.reading.problems import BadInput
 from statewise.repository import RepositoryError
 
 EXIT_TROUBLE, EXIT_BAD_INPUT = 1, 2
@@ -38,6 +39,8 @@ def _version(wanted: bool) -> None:
 
 for command in (serve, models, promote, rollback, canary, stream, trace):
     app.command()(command)
+app.command("import")(import_)
+app.command("export-triton")(export_triton)
 
 
 @app.callback()

@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from statewise.cli.problems import BadInput
+from statewise.reading.problems import BadInput
 from statewise.spec import Vocabulary
 
 Data = Annotated[Path, typer.Option(help="A CSV with the model's columns; a text file for a token model.")]

@@ -23,7 +23,7 @@ def models(repository: Root = Path("var/repository")) -> None:
     place = Repository(repository)
     names = place.models()
     if not names:
-        typer.echo(f"no models in {repository}: `statewise train --help` tells how to make one")
+        typer.echo(f"no models in {repository}: `statewise train --help` and `statewise import --help` tell how to make one")
         return
     table = Table(*HEADINGS, box=box.SIMPLE_HEAD, caption="* what new sessions get", caption_justify="left")
     for name in names:
@@ -77,14 +77,26 @@ def _described(place: Repository, model: str) -> tuple[str, ...]:
     versions = ", ".join(f"{version}{marks.get(version, '')}" for version in place.versions(model))
     parameters = f"{spec.about['parameters']:,}" if "parameters" in spec.about else "?"
     tensors = f"{_named(spec.inputs)} → {_named(spec.outputs)}"
+    if spec.batch:
+        tensors += "; sessions are served one by one" if spec.batch == 1 else f"; at most {spec.batch} sessions a run"
     if spec.constants:
         tensors += f"; given at Open: {', '.join(_one(each.name, each.features) for each in spec.constants)}"
-    return (versions, spec.task or "", str(spec.about.get("cell", "?")), parameters, escape(tensors))
+    return (
+        versions,
+        spec.task or "",
+        str(spec.about.get("cell", "imported" if "imported_from" in spec.about else "?")),
+        parameters,
+        escape(tensors),
+    )
 
 
 def _named(tensors: tuple[TensorSpec, ...]) -> str:
     """Names tensors and their features; `next promo` is one whose value of the next timestep is sent."""
-    return ", ".join(_one(tensor.name, _when(tensor)) for tensor in tensors)
+    return ", ".join(_one(tensor.name, _when(tensor)) if tensor.features else _sized(tensor) for tensor in tensors)
+
+
+def _sized(tensor: TensorSpec) -> str:
+    return f"{tensor.name}[{', '.join(map(str, tensor.shape))}]" if tensor.shape else tensor.name
 
 
 def _when(tensor: TensorSpec) -> tuple[str, ...]:

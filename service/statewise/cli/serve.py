@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from statewise.server import Server
 
 EXIT_BAD_INPUT, EXIT_TROUBLE = 2, 1
@@ -20,6 +22,25 @@ def serve(
     repository: Annotated[Path | None, typer.Option(help="The folder of models.", show_default="var/repository")] = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT for gRPC; port 0 picks one.", show_default="127.0.0.1:8001")] = None,
     metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus.", show_default="127.0.0.1:8002")] = None,
+    health_listen: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT for grpc.health.v1 alone, in plaintext, for Kubernetes' probes.", show_default=False),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="The server's certificate chain, PEM; renewed files are followed.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Take only clients whose certificates these authorities signed.")
+    ] = None,
+    bearer_key_file: Annotated[
+        Path | None, typer.Option(help="Take only calls with a key of this file, one a line; changes are followed.")
+    ] = None,
+    insecure: Annotated[bool | None, typer.Option(help="Listen beyond this machine without TLS, or without keys.")] = None,
+    console_listen: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT for the console, a page open to whoever reaches it; none unless given.", show_default=False),
+    ] = None,
     provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda; cuda refuses to fall back.", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one engine run.", show_default="1")] = None,
     reflection: Annotated[bool | None, typer.Option(help="Answer gRPC reflection (for grpcurl and its like).")] = None,
@@ -67,7 +88,11 @@ def serve(
     Every option is also an environment variable: --max-batch is STATEWISE_MAX_BATCH. A model trained while the server runs is
     served from the first session that asks for it.
 
-    Sessions that outlive the process:
+    Beyond this machine it takes TLS and keys, or --insecure:
+
+    **Example**
+
+    statewise serve --listen 0.0.0.0:8001 --tls-certificate tls.crt --tls-key tls.key --bearer-key-file keys
     statewise serve --store sqlite:var/sessions.db --durability checkpoint
     """
     given = {name: value for name, value in locals().items() if value is not None}
@@ -83,13 +108,21 @@ def serve(
         status = asyncio.run(run(ServeSettings(**given), _announce))
     except pydantic.ValidationError as wrong:
         for problem in wrong.errors():
-            option = "--" + str(problem["loc"][0]).replace("_", "-")
-            typer.echo(f"error: {option}: {problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}", err=True)
+            typer.echo(f"error: {_told(problem)}", err=True)
         raise typer.Exit(EXIT_BAD_INPUT) from None
     except (StartError, EngineError) as problem:
         typer.echo(f"error: {problem}", err=True)
         raise typer.Exit(EXIT_TROUBLE) from None
     raise typer.Exit(status)
+
+
+def _told(problem: ErrorDetails) -> str:
+    """Returns what is wrong with one setting, or with several that do not go together."""
+    why = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return why
+    option = "--" + str(problem["loc"][0]).replace("_", "-")
+    return f"{option}: {why}, not {problem['input']!r}"
 
 
 def _announce(server: Server) -> None:
@@ -100,9 +133,10 @@ def _announce(server: Server) -> None:
     )
     for (model, _), why in server.host.models.refused.items():
         typer.echo(f"warning: {model} is not served: {why}", err=True)
-    typer.echo(
-        f"statewise is ready on {server.address}, metrics on http://{server.metrics_address}/metrics, models: {names or 'none yet'}"
-    )
+    places = [f"statewise is ready on {server.address}", f"metrics on http://{server.metrics_address}/metrics"]
+    places += [f"health on {server.health_address}"] if server.health_address else []
+    places += [f"console on http://{server.console.address}/"] if server.console else []
+    typer.echo(", ".join([*places, f"models: {names or 'none yet'}"]))
     sys.stdout.flush()
 
 

@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from statewise.cli import files
-from statewise.cli.given import CONSTANT_HELP, Given, told, warm_up
-from statewise.cli.problems import BadInput
-from statewise.cli.rows import Columns, Row, rows_of
+from statewise.cli import connection, files
 from statewise.client import Client, Model, Session
 from statewise.errors import InvalidInput
+from statewise.reading.given import CONSTANT_HELP, Given, told, warm_up
+from statewise.reading.problems import BadInput
+from statewise.reading.rows import Columns, Row, names_of, rows_of
 
 Write = Callable[[list[Any]], Any]
 WARM_UP_HELP = "For series that the model does not know: their mean and scale are those of so many first rows."
@@ -29,7 +29,10 @@ WARM_UP_HELP = "For series that the model does not know: their mean and scale ar
 def stream(
     model: Annotated[str, typer.Argument(help="The model, as `statewise models` lists it.")],
     data: files.Data,
-    address: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = "127.0.0.1:8001",
+    address: connection.Address = "127.0.0.1:8001",
+    tls: connection.Tls = False,
+    tls_ca: connection.TlsCa = None,
+    bearer_key_file: connection.BearerKeyFile = None,
     version: Annotated[int, typer.Option(min=0, help="The version; 0 is what new sessions get.")] = 0,
     time: files.Time = "time",
     column: files.Column = None,
@@ -40,6 +43,8 @@ def stream(
 ) -> None:
     """Stream a file through a running server, timestep by timestep, and write what the model answers.
 
+    A model whose inputs have no feature names, such as an imported one, reads the columns x_0, x_1, … of its input x.
+
     The answer of a row is made from that row and all before it; a forecast's answer is about the row that follows. Where the model
     is told what is known of the next row (promotions, holidays), it is read from there: the last row of each series then only tells
     these columns, and is not streamed.
@@ -49,11 +54,13 @@ def stream(
     statewise stream demand --data examples/data/demand.csv --out forecasts.csv
 
     statewise stream store --data stores.csv --series store --warm-up 28
+
+    statewise stream demand --data week.csv --address models.example.com:443 --tls --bearer-key-file key
     """
     renamed = files.renamed(column or [])
     with ExitStack() as stack:
         source = stack.enter_context(files.opened(data))
-        client = stack.enter_context(Client(address))
+        client = stack.enter_context(connection.client(address, tls, tls_ca, bearer_key_file))
         served = client.model(model, version)
         sink = stack.enter_context(_written(out))
         if served.vocabulary:
@@ -106,11 +113,10 @@ def _stream_table(client: Client, model: Model, rows: Iterator[Row], columns: Co
 def _headings(model: Model) -> list[str]:
     if model.task == "classify":
         return ["label", "probability"]
-    return [
-        f"{tensor.name}_{name}"
-        for tensor in model.outputs
-        for name in tensor.features or map(str, range(int(np.prod(tensor.shape))))
-    ]
+    headings: list[str] = []
+    for tensor in model.outputs:
+        headings += [f"{tensor.name}_{name}" for name in tensor.features] or names_of(tensor)
+    return headings
 
 
 def _values(model: Model, answer: Any) -> list[Any]:

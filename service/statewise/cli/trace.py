@@ -6,25 +6,23 @@ no torch are needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
 from statewise.cli import files
-from statewise.cli.given import CONSTANT_HELP, Given, told
-from statewise.cli.problems import BadInput
 from statewise.cli.repository import Root
-from statewise.cli.rows import Columns, Row, rows_of
 from statewise.cli.traced import Array, Trace
+from statewise.reading import gates
+from statewise.reading.given import CONSTANT_HELP, Given, told
+from statewise.reading.problems import BadInput
+from statewise.reading.rows import Columns, Row, rows_of, stacked
 from statewise.repository import TRACE_FILE, Published, Repository, RepositoryError
-from statewise.spec import METADATA_KEY, ModelSpec
-
-if TYPE_CHECKING:
-    import onnxruntime
+from statewise.spec import ModelSpec
 
 ARRAYS_FILE, PICTURE_FILE = "trace.npz", "trace.png"
 ROW = "row"
@@ -63,11 +61,12 @@ def trace(
     if only is not None and series is None:
         raise BadInput("--only goes with --series: it says which of the series")
     place, published = _found(repository, model)
-    runtime, spec = _opened(place)
+    graph = gates.opened(place)
+    spec = graph.spec
     chosen, name_of_series = _read(data, spec, files.renamed(column or []), time, series, only, skip + timesteps)
     if skip >= len(next(iter(chosen.values()))):
         raise BadInput(f"--skip {skip}: there are {len(next(iter(chosen.values()))):,} timesteps to read")
-    arrays = _run(runtime, spec, chosen, Given(spec, told(spec, constant or [])).to(name_of_series))
+    arrays = {**chosen, **graph.read(chosen, Given(spec, told(spec, constant or [])).to(name_of_series))}
     folder = output or Path("var/trace") / str(published)
     source = data.name if only is None else f"{data.name}, {series} {only}"
     _write(
@@ -93,17 +92,9 @@ def _found(root: Path, words: str) -> tuple[Path, Published]:
     file = published.path.with_name(TRACE_FILE)
     if file.is_file():
         return file, published
-    if _opened(published.path)[1].about.get("int8"):
+    if gates.opened(published.path).spec.about.get("int8"):
         raise BadInput(f"{published} is int8, and has no {TRACE_FILE}: its kernel shows no gates. Trace a float32 version")
     raise BadInput(f"{published} has no {TRACE_FILE}: it was exported before there were traces. Train it again")
-
-
-def _opened(file: Path) -> tuple[onnxruntime.InferenceSession, ModelSpec]:
-    """Returns a graph, ready to run, and the spec of its model."""
-    import onnxruntime
-
-    runtime = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return runtime, ModelSpec.from_json(runtime.get_modelmeta().custom_metadata_map[METADATA_KEY])
 
 
 def _read(
@@ -120,8 +111,7 @@ def _read(
             return {spec.inputs[0].name: np.array(tokens[:most], spec.inputs[0].dtype)}, data.stem
         columns = Columns(spec, renamed, time if spec.calendar else None, series, data.stem)
         rows = list(islice(_of_one_series(rows_of(source, data, columns), columns, only), most))
-    inputs = {tensor.name: np.array([row.inputs[tensor.name] for row in rows], tensor.dtype) for tensor in spec.inputs}
-    return {**inputs, ROW: np.array([row.number for row in rows])}, rows[0].series
+    return {**stacked(spec, rows), ROW: np.array([row.number for row in rows])}, rows[0].series
 
 
 def _of_one_series(rows: Iterator[Row], columns: Columns, only: str | None) -> Iterator[Row]:
@@ -138,19 +128,6 @@ def _of_one_series(rows: Iterator[Row], columns: Columns, only: str | None) -> I
     if not found:
         named = ", ".join(islice(others, SERIES_NAMED)) + (" …" if len(others) > SERIES_NAMED else "")
         raise BadInput(f"--only {only}: no row has it in column {columns.series}, which has: {named}")
-
-
-def _run(
-    runtime: onnxruntime.InferenceSession, spec: ModelSpec, read: dict[str, Array], given: Mapping[str, Any]
-) -> dict[str, Array]:
-    """Returns what was read, the output and every gate and state, `[timesteps, …]` each."""
-    names = [info.name for info in runtime.get_outputs()]
-    fed = {tensor.name: read[tensor.name][:, None] for tensor in spec.inputs}
-    for state in spec.states:
-        if state.given != "never":
-            fed[state.input] = np.broadcast_to(given.get(state.input, state.initial), state.shape).astype(state.dtype)[None]
-    computed = runtime.run(names, fed)
-    return {**read, **{name: array[:, 0] for name, array in zip(names, computed, strict=True)}}
 
 
 def _write(traced: Trace, folder: Path) -> None:

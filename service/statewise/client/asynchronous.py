@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 from numpy.typing import ArrayLike
 
+from statewise.client.access import Access
 from statewise.client.exchange import (
     CALLED_AGAIN,
     CHANNEL_OPTIONS,
@@ -24,7 +26,6 @@ from statewise.client.exchange import (
     open_request,
     read_described,
     resume_request,
-    routed_by,
     since,
 )
 from statewise.client.failures import from_rpc
@@ -51,14 +52,39 @@ class AsyncClient:
     Args:
         address: `host:port`.
         timeout_seconds: for opening and closing sessions, and for reaching the server, or another one, again.
-        routing_key: what routers send this client's calls by (`x-session-id`), all to one server; `None`: a key of its own.
+        tls: speak TLS, with the certificate authorities that gRPC brings.
+        tls_ca: speak TLS, with the authorities of this PEM file.
+        tls_certificate, tls_key: PEM files that say who the client is, where the server asks for them.
+        bearer_key: a key that the server knows; sent over TLS, or on this machine.
+        routing_key: what routers send this client's calls by (`x-session-id`), all to one server; `None`: a key of its own. Clients
+            that share sessions share it, too.
+
+    Raises:
+        InvalidInput: these do not go together, or a file cannot be read.
     """
 
-    def __init__(self, address: str = "127.0.0.1:8001", *, timeout_seconds: float = 30.0, routing_key: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str = "127.0.0.1:8001",
+        *,
+        timeout_seconds: float = 30.0,
+        tls: bool = False,
+        tls_ca: str | Path | None = None,
+        tls_certificate: str | Path | None = None,
+        tls_key: str | Path | None = None,
+        bearer_key: str = "",
+        routing_key: str | None = None,
+    ) -> None:
+        access = Access(address, tls, tls_ca, tls_certificate, tls_key, bearer_key, routing_key)
+        self._metadata = access.metadata()
         self.address = address
-        self._metadata = routed_by(routing_key)
         self._timeout_seconds = timeout_seconds
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        credentials = access.credentials()
+        self._channel = (
+            grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+            if credentials
+            else grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        )
         self._closed = False
         self._calls = asyncio.Semaphore(CALLS)
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]

@@ -28,7 +28,6 @@ Array = NDArray[Any]
 Outputs = Any
 """An array where the model has one output, a dict of arrays by name where it has several: the caller knows the model."""
 
-ROUTING = "x-session-id"
 CALLED_AGAIN = frozenset({Reason.MOVED, Reason.STORE_UNAVAILABLE, Reason.MODEL_NOT_HERE})
 """Reasons for which a call is made again for a while: another server may answer it, or this one later."""
 
@@ -50,6 +49,7 @@ class Model:
         vocabulary: the meaning of token ids, or `None`.
         constants: what a session may or must be given when it is opened.
         series: of `Client.model` alone: for the series that it was trained on, what to give their sessions as `constants`.
+        batch: the most sessions that share a run, 0 for any number; 1 where they are served one by one.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Model:
     vocabulary: Vocabulary | None
     constants: tuple[ConstantSpec, ...] = ()
     series: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    batch: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,6 +272,7 @@ def read_model(message: model_pb2.Model) -> Model:
         calendar if spec.HasField("calendar") else None,
         vocabulary,
         tuple(_read_constant(constant) for constant in spec.constants),
+        batch=spec.batch,
     )
 
 
@@ -385,11 +387,6 @@ def check_replayed(response: Any) -> None:
         raise Unavailable("the stream has ended")
     for refused in response.errors:
         raise from_status(refused.error)
-
-
-def routed_by(key: str | None) -> tuple[tuple[str, str], ...]:
-    """Returns the metadata by which routers send all calls of a client to one server."""
-    return ((ROUTING, secrets.token_hex(8) if key is None else key),)
 
 
 def fork_request(exchange: Exchange) -> sequence_pb2.ForkSessionRequest:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from statewise.client.access import Metadata
 from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
 from statewise.client.failures import from_stream
 from statewise.client.frames import Columns, Steps, UnderWay, frames_of
@@ -25,7 +26,6 @@ from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 FRAMES = 1
 """Frames under way before further steps wait for each other."""
 T = TypeVar("T")
-Metadata = tuple[tuple[str, str], ...]
 Answer = asyncio.Future[Answered]
 
 
@@ -35,7 +35,7 @@ class Lane:
     Args:
         resume: finds a session again, on this server or another, and brings it to where it was.
         patience_seconds: how long a server that cannot be reached is tried again.
-        metadata: what every call says to routers.
+        metadata: travels with every stream.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Lane:
         address: str,
         resume: Callable[[Exchange], Awaitable[None]],
         patience_seconds: float,
-        metadata: Metadata = (),
+        metadata: Metadata,
     ) -> None:
         self._channel = channel
         self._stub = sequence_pb2_grpc.SequenceServiceStub(channel)  # type: ignore[no-untyped-call]

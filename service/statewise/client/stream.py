@@ -18,11 +18,11 @@ from typing import Any
 import grpc
 from numpy.typing import ArrayLike
 
+from statewise.client.access import Metadata
 from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
 from statewise.client.failures import from_stream
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns, Steps, UnderWay
-from statewise.client.lane import Metadata
 from statewise.client.recovery import waits
 from statewise.errors import StatewiseError, Unavailable
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
@@ -41,7 +41,7 @@ class Stream:
         address: str,
         resume: Callable[[Exchange], None],
         patience_seconds: float,
-        metadata: Metadata = (),
+        metadata: Metadata,
     ) -> None:
         self._channel = channel
         self._stub = sequence_pb2_grpc.SequenceServiceStub(channel)  # type: ignore[no-untyped-call]

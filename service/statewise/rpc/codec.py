@@ -94,9 +94,9 @@ def opening(request: sequence_pb2.OpenSessionRequest) -> Open:
         request.snapshot,
         request.server_instance,
         _named(request.constants, "constants"),
-        _durability(request.durability),
-        request.checkpoint_every,
-        min(request.durable_position, _FARTHEST),
+        durability=_durability(request.durability),
+        checkpoint_every=request.checkpoint_every,
+        durable_position=min(request.durable_position, _FARTHEST),
     )
 
 
@@ -276,6 +276,7 @@ def _spec(spec: ModelSpec) -> model_pb2.ModelSpec:
         inputs=[_tensor(tensor) for tensor in spec.inputs],
         outputs=[_tensor(tensor) for tensor in spec.outputs],
         constants=[_constant(constant) for constant in spec.constants],
+        batch=spec.batch,
     )
     if spec.calendar:
         calendar = spec.calendar

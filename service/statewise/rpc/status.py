@@ -42,6 +42,7 @@ CODE_OF_REASON: dict[Reason, grpc.StatusCode] = {
     Reason.OWNER_CHANGED: grpc.StatusCode.ABORTED,
     Reason.ROLLED_BACK: grpc.StatusCode.DATA_LOSS,
     Reason.UNREADABLE: grpc.StatusCode.DATA_LOSS,
+    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
 }
 
 _made: WeakKeyDictionary[StatewiseError, status_pb2.Status] = WeakKeyDictionary()

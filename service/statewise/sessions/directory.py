@@ -92,6 +92,10 @@ class Directory:
             numbers[~known] = NONE
         return numbers
 
+    def short_handle(self, number: int) -> int:
+        """Returns 31 bits above 0 that no other open session has, for those to whom a handle is too long."""
+        return int(self.handles[number]) & 0x3FFF_FFFF | 0x4000_0000
+
     def why_not(self, handle: int) -> StatewiseError:
         """Returns why a handle finds no session."""
         ended, reason = self._ended_handles.get(handle & _NUMBER, (0, None))

@@ -43,6 +43,7 @@ class Opening:
         idle_timeout_seconds: it ends after this long without a step.
         retained: how many replies it retains, and how many of its steps may be in flight.
         token: random bytes that make a repeated open give the same session, or empty.
+        number: what the model's input for a correlation id is told; 0 for one that no other open session has.
     """
 
     model: int
@@ -50,6 +51,7 @@ class Opening:
     idle_timeout_seconds: float
     retained: int = 4
     token: bytes = b""
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Sessions:
         self.retained = np.zeros(capacity, np.int64)
         self.idle_timeout = np.zeros(capacity, np.float64)
         self.last_used = np.zeros(capacity, np.float64)
+        self.number = np.zeros(capacity, np.int64)
         self.live = np.zeros(capacity, np.bool_)
         self._pools: dict[int, Rows] = {}
         self._next_pool = 0
@@ -152,6 +155,7 @@ class Sessions:
         self.pending[session] = 0
         self.retained[session] = min(opening.retained, self.widest)
         self.idle_timeout[session], self.last_used[session] = opening.idle_timeout_seconds, now
+        self.number[session] = opening.number or self.directory.short_handle(session)
         self.live[session] = True
         self.replies.forget(session)
         self._sessions_of_model[opening.model] = self.count(opening.model) + 1

@@ -110,20 +110,22 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class ModelSpec(_message.Message):
-    __slots__ = ("task", "inputs", "outputs", "calendar", "vocabulary", "constants")
+    __slots__ = ("task", "inputs", "outputs", "calendar", "vocabulary", "constants", "batch")
     TASK_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     CALENDAR_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     CONSTANTS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     task: str
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     calendar: Calendar
     vocabulary: Vocabulary
     constants: _containers.RepeatedCompositeFieldContainer[ConstantSpec]
-    def __init__(self, task: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., calendar: _Optional[_Union[Calendar, _Mapping]] = ..., vocabulary: _Optional[_Union[Vocabulary, _Mapping]] = ..., constants: _Optional[_Iterable[_Union[ConstantSpec, _Mapping]]] = ...) -> None: ...
+    batch: int
+    def __init__(self, task: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., calendar: _Optional[_Union[Calendar, _Mapping]] = ..., vocabulary: _Optional[_Union[Vocabulary, _Mapping]] = ..., constants: _Optional[_Iterable[_Union[ConstantSpec, _Mapping]]] = ..., batch: _Optional[int] = ...) -> None: ...
 
 class ConstantSpec(_message.Message):
     __slots__ = ("name", "data_type", "shape", "features", "required", "positive")

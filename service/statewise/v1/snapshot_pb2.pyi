@@ -52,18 +52,20 @@ class Reply(_message.Message):
     def __init__(self, start: _Optional[int] = ..., timesteps: _Optional[int] = ..., digest: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
 
 class Terms(_message.Message):
-    __slots__ = ("idle_timeout_seconds", "retained_replies", "durability", "checkpoint_every", "open_token")
+    __slots__ = ("idle_timeout_seconds", "retained_replies", "durability", "checkpoint_every", "open_token", "number")
     IDLE_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RETAINED_REPLIES_FIELD_NUMBER: _ClassVar[int]
     DURABILITY_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
     OPEN_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     idle_timeout_seconds: float
     retained_replies: int
     durability: int
     checkpoint_every: int
     open_token: bytes
-    def __init__(self, idle_timeout_seconds: _Optional[float] = ..., retained_replies: _Optional[int] = ..., durability: _Optional[int] = ..., checkpoint_every: _Optional[int] = ..., open_token: _Optional[bytes] = ...) -> None: ...
+    number: int
+    def __init__(self, idle_timeout_seconds: _Optional[float] = ..., retained_replies: _Optional[int] = ..., durability: _Optional[int] = ..., checkpoint_every: _Optional[int] = ..., open_token: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Sealed(_message.Message):
     __slots__ = ("key_id", "session_id", "nonce", "data")

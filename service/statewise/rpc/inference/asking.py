@@ -36,5 +36,5 @@ class Asking(ABC):
 
     def refuse(self, tag: Any, _: int, position: int, problem: StatewiseError) -> None:
         """Takes why it failed."""
-        self.fail(tag, position, self._sequences.told(tag, problem))
+        self.fail(tag, position, self._sequences.explain(tag, problem))
         self._sequences.settled(tag)

@@ -11,7 +11,7 @@ from statewise.inference import open_inference_pb2 as wire
 from statewise.models import Served
 from statewise.repository import RepositoryError
 from statewise.rpc.inference.tensors import DATATYPES, dims
-from statewise.spec import ConstantSpec, DType, ModelSpec, StateSpec, TensorSpec
+from statewise.spec import ConstantSpec, ControlSpec, DType, ModelSpec, StateSpec, TensorSpec
 from statewise.statistics import Spent
 
 NAME = "statewise"
@@ -123,16 +123,30 @@ def _constant(constant: ConstantSpec) -> config.ModelInput:
 
 def _batching(spec: ModelSpec, limits: Limits) -> config.ModelSequenceBatching:
     return config.ModelSequenceBatching(
-        max_sequence_idle_microseconds=round(limits.idle_timeout_seconds * 1e6),
+        max_sequence_idle_microseconds=round((spec.idle_timeout_seconds or limits.idle_timeout_seconds) * 1e6),
         oldest=config.ModelSequenceBatching.StrategyOldest(max_candidate_sequences=limits.sessions),
         state=[_state(state) for state in spec.states],
+        control_input=[_control(control) for control in spec.controls],
     )
+
+
+def _control(control: ControlSpec) -> config.ModelSequenceBatching.ControlInput:
+    kind = f"CONTROL_SEQUENCE_{control.kind.upper()}"
+    if control.kind == "corrid":
+        told = config.ModelSequenceBatching.Control(kind=kind, data_type=_type(control.dtype))
+    elif control.dtype == "int32":
+        told = config.ModelSequenceBatching.Control(kind=kind, int32_false_true=[int(control.off), int(control.on)])
+    elif control.dtype == "bool":
+        told = config.ModelSequenceBatching.Control(kind=kind, bool_false_true=[bool(control.off), bool(control.on)])
+    else:
+        told = config.ModelSequenceBatching.Control(kind=kind, fp32_false_true=[control.off, control.on])
+    return config.ModelSequenceBatching.ControlInput(name=control.input, control=[told])
 
 
 def _state(state: StateSpec) -> config.ModelSequenceBatching.State:
     kind, shape = _type(state.dtype), dims(state.shape)
     told = config.ModelSequenceBatching.State(input_name=state.input, output_name=state.output, data_type=kind, dims=shape)
-    if state.initial == 0 and state.given != "must":
+    if state.initial == 0 and not state.initial_base64 and state.given != "must":
         told.initial_state.add(name=state.input, data_type=kind, dims=shape, zero_data=True)
     return told
 

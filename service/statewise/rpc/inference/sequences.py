@@ -83,7 +83,7 @@ class Sequences:
         line.waiting.append(request)
         self._advance(line)
 
-    def told(self, request: Request, problem: StatewiseError) -> StatewiseError:
+    def explain(self, request: Request, problem: StatewiseError) -> StatewiseError:
         """Returns what a client is told of a problem, in Triton's words."""
         if isinstance(problem, ModelUnknown | SessionGone) and not self._is_there(request.model, request.version):
             return unknown_model(request.model, request.version)
@@ -119,7 +119,7 @@ class Sequences:
 
     def refuse(self, tag: Any, _: int, position: int, problem: StatewiseError) -> None:
         """Takes why a first or last request failed; a sequence whose first one failed has not begun."""
-        tag.client.fail(tag, position, self.told(tag, problem))
+        tag.client.fail(tag, position, self.explain(tag, problem))
         self._go_on(tag, close=tag.opened)
 
     def _advance(self, line: _Line) -> None:
@@ -168,6 +168,7 @@ class Sequences:
                 mode=Mode.RESTART,
                 token=request.identity,
                 constants=constants,
+                number=_number(request.told.sequence),
             )
         )
         request.opened = not opened.resumed
@@ -198,7 +199,7 @@ class Sequences:
         request.served_version, request.returns = found.model.labels[1], found.model.spec.outputs
         inputs, seconds = self._check(request, found.model.spec)
         request.arrays = {}
-        return Step(request.session_id, inputs, request.told.position, seconds)
+        return Step(request.session_id, inputs, request.told.position, seconds, ends=request.told.end)
 
     def _check(self, request: Request, spec: ModelSpec) -> tuple[dict[str, Array], float | None]:
         """Returns the inputs of a step, and how long it may yet wait; raises `StatewiseError`."""
@@ -248,11 +249,14 @@ class Sequences:
             self._advance(line)
 
     def _fail(self, request: Request, problem: Exception) -> None:
-        request.client.fail(request, self._host.position(request.session_id), self.told(request, told(problem)))
+        request.client.fail(request, self._host.position(request.session_id), self.explain(request, told(problem)))
 
     def _is_there(self, model: str, version: int) -> bool:
+        models = self._host.models
+        if models.is_ready(model, version):
+            return True
         try:
-            versions = self._host.models.repository.versions(model)
+            versions = models.repository.versions(model)
         except RepositoryError:
             return False
         return not version or version in versions
@@ -277,3 +281,10 @@ def _taken_out(request: Request, spec: ModelSpec) -> dict[str, Array]:
     }
     request.arrays = {name: array for name, array in request.arrays.items() if name not in taken}
     return taken
+
+
+def _number(sequence: int | str) -> int:
+    """Returns what a model's input for correlation ids is told: an unsigned id in the bits of an int64; 0 for an id of letters."""
+    if isinstance(sequence, str):
+        return 0
+    return sequence - (1 << 64) if sequence >= 1 << 63 else sequence

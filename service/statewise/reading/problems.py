@@ -1,4 +1,4 @@
-"""What goes wrong at the command line by the user's own doing; `statewise.cli.app` turns it into one line and status 2."""
+"""What goes wrong by the user's own doing: a command ends with one line and status 2, the console says the line."""
 
 
 class BadInput(Exception):

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from statewise.cli.problems import BadInput
-from statewise.cli.rows import Row
+from statewise.reading.problems import BadInput
+from statewise.reading.rows import Row
 from statewise.spec import SERIES_MEAN, SERIES_SCALE, ConstantSpec, TensorSpec
 
 CONSTANT_HELP = "NAME=VALUE,…: what every session is given when it is opened, instead of what the model knows. May be given again."
@@ -62,17 +62,22 @@ class Given:
 def told(model: Model, pairs: Iterable[str]) -> dict[str, Any]:
     """Reads `--constant NAME=VALUE,…`; raises `BadInput`."""
     shapes = {constant.name: constant.shape for constant in model.constants}
+    reads = {constant.name: float if constant.dtype.startswith("float") else int for constant in model.constants}
     values: dict[str, Any] = {}
     for pair in pairs:
         name, _, text = pair.partition("=")
         if name not in shapes:
             raise BadInput(f"--constant: the model's sessions are given {', '.join(shapes) or 'nothing'}, not {name!r}")
         try:
-            values[name] = np.array([float(word) for word in text.split(",")]).reshape(shapes[name])
+            values[name] = np.array([reads[name](word) for word in text.split(",")]).reshape(shapes[name])
         except ValueError:
             count = int(np.prod(shapes[name], dtype=int))
-            raise BadInput(f"--constant {name} takes {count} numbers with commas between, not {text!r}") from None
+            raise BadInput(f"--constant {name} takes {count} {_kind(reads[name])} with commas between, not {text!r}") from None
     return values
+
+
+def _kind(read: type) -> str:
+    return "integers" if read is int else "numbers"
 
 
 def can_warm_up(model: Model) -> bool:

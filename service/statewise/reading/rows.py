@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from statewise.cli.problems import BadInput
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.reading.problems import BadInput
 from statewise.spec import Calendar, TensorSpec
 
+Array = NDArray[np.generic]
 ABSENT = ("", "nan", "na")
 
 
@@ -54,15 +58,20 @@ class Columns:
     @property
     def wanted(self) -> list[str]:
         """Returns every column that must be there."""
-        features = [self.column(feature) for tensor in self.model.inputs for feature in tensor.features]
+        features = [self.column(feature) for tensor in self.model.inputs for feature in self.features(tensor)]
         time = self.time if self.model.calendar and self.model.calendar.step_seconds else None
         return [*features, *(name for name in (time, self.series) if name)]
 
     @property
     def ahead(self) -> list[str]:
         """Returns the columns whose value of the next row a timestep brings."""
-        named = [zip(tensor.features, tensor.ahead, strict=False) for tensor in self.model.inputs]
+        named = [zip(names_of(tensor), tensor.ahead, strict=False) for tensor in self.model.inputs]
         return [self.column(feature) for pairs in named for feature, ahead in pairs if ahead]
+
+    def features(self, tensor: TensorSpec) -> tuple[str, ...]:
+        """Returns the names of what a timestep of an input holds; none for the time."""
+        calendar = self.model.calendar
+        return () if calendar and tensor.name == calendar.input else names_of(tensor)
 
     def column(self, feature: str) -> str:
         """Returns the column that holds a feature."""
@@ -114,7 +123,7 @@ def rows_of(source: TextIO, data: Path, columns: Columns) -> Iterator[Row]:
 
 
 def _check_header(header: Sequence[str], columns: Columns) -> None:
-    unknown = columns.renamed.keys() - {feature for tensor in columns.model.inputs for feature in tensor.features}
+    unknown = columns.renamed.keys() - {feature for tensor in columns.model.inputs for feature in columns.features(tensor)}
     if unknown:
         raise BadInput(f"--column: the model has no feature {', '.join(sorted(unknown))}")
     absent = [column for column in columns.wanted if column not in header]
@@ -126,24 +135,32 @@ def _inputs(columns: Columns, now: _Line, following: _Line, index: int) -> dict[
     inputs: dict[str, Any] = {}
     calendar = columns.model.calendar
     for tensor in columns.model.inputs:
-        if tensor.features:
-            ahead = tensor.ahead or (0,) * len(tensor.features)
+        if names := columns.features(tensor):
+            ahead = tensor.ahead or (0,) * len(names)
             lines = [following if each else now for each in ahead]
-            inputs[tensor.name] = [_number(tensor, place, columns, line) for place, line in enumerate(lines)]
+            values = [_number(tensor, place, columns, line) for place, line in enumerate(lines)]
+            inputs[tensor.name] = values if tensor.features else np.array(values, tensor.dtype).reshape(tensor.shape)
         elif calendar and tensor.name == calendar.input and columns.time:
             text = now.cells.get(columns.time)
             inputs[tensor.name] = index if text is None else _time(text, columns.time, now.number, calendar.step_seconds)
     return inputs
 
 
+def stacked(model: Model, rows: Sequence[Row]) -> dict[str, Array]:
+    """Returns the inputs of rows, `[timesteps, …]` each."""
+    return {tensor.name: np.array([row.inputs[tensor.name] for row in rows], tensor.dtype) for tensor in model.inputs}
+
+
 def _number(tensor: TensorSpec, place: int, columns: Columns, line: _Line) -> float:
-    column, number = columns.column(tensor.features[place]), line.number
+    column, number = columns.column(columns.features(tensor)[place]), line.number
     text = line.cells[column].strip()
     masked = bool(tensor.missing) and tensor.missing[place] == "mask"
     if text.lower() in ABSENT:
         if masked:
             return math.nan
         raise BadInput(f"row {number}, column {column}: the value is missing, and the model takes no missing values there")
+    if not tensor.dtype.startswith("float"):
+        return _integer(text, tensor, f"row {number}, column {column}")
     try:
         value = float(text)
     except ValueError:
@@ -151,6 +168,19 @@ def _number(tensor: TensorSpec, place: int, columns: Columns, line: _Line) -> fl
     if not math.isfinite(value):
         raise BadInput(f"row {number}, column {column}: {text!r} is not finite")
     return value
+
+
+def _integer(text: str, tensor: TensorSpec, where: str) -> int:
+    whole = text.lstrip("+-").isdecimal() and (tensor.dtype != "bool" or text in ("0", "1"))
+    if not whole or abs(int(text)) >= 1 << (31 if tensor.dtype == "int32" else 63):
+        raise BadInput(f"{where}: {text!r} is no {'0 or 1' if tensor.dtype == 'bool' else tensor.dtype}")
+    return int(text)
+
+
+def names_of(tensor: TensorSpec) -> tuple[str, ...]:
+    """Returns a name for each element of a timestep: those that the model has, or the tensor's name and their numbers."""
+    count = math.prod(tensor.shape)
+    return tensor.features or ((tensor.name,) if count == 1 else tuple(f"{tensor.name}_{place}" for place in range(count)))
 
 
 def _time(text: str, column: str, number: int, step_seconds: float) -> int:
