@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test fuzz soak gpu-check bench bench-peer evaluate demo serve clean
+.PHONY: help setup proto board check test fuzz soak gpu-check bench bench-peer evaluate demo serve clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -18,12 +18,16 @@ setup: .venv/.installed ## install everything into .venv
 proto: setup ## generate the stubs from protos/
 	$(BIN)/python scripts/protocol.py generate
 
+board: setup ## write the Grafana board, the alerts and the page of metrics from deploy/observability
+	$(BIN)/python -m deploy.observability generate
+
 check: setup ## format, lint, types, floors, protos, Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/protocol.py check
+	$(BIN)/python -m deploy.observability check
 	$(BIN)/hadolint Dockerfile
 
 test: setup ## run the tests

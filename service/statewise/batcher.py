@@ -84,8 +84,8 @@ class Batcher:
         self._ticking = False
         self._pumping = False
         self._quiet = asyncio.Event()
-        metrics.steps_pending.set_function(lambda: len(sessions.steps))
-        metrics.sessions_open.set_function(lambda: len(sessions))
+        self._busy_until = 0.0
+        metrics.steps_pending_bytes.set_function(lambda: self._bytes)
 
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a single step on, to be answered through `asker`; raises `StatewiseError` if it is refused at once."""
@@ -107,6 +107,7 @@ class Batcher:
             refused = self._strangers(frame.handles, sessions)
         for row, problem in refused.items():
             position = int(self._sessions.position[sessions[row]]) if sessions[row] != NONE else 0
+            self._metrics.steps_rejected.labels(str(problem.reason)).inc()
             asker.refuse(tag, row, position, problem)
         if len(refused) == len(sessions):
             return
@@ -205,6 +206,8 @@ class Batcher:
             self._wait(admission.ready, column, column.timesteps)
         for place, step in admission.joined:
             self._joined.setdefault(step, []).append((column, place))
+        if admission.joined:
+            self._metrics.steps_joined.inc(len(admission.joined))
         if not column.left:
             column.inputs = {}  # who joined needs none
         for place, ring in admission.replayed:
@@ -275,6 +278,7 @@ class Batcher:
 
     def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
         self._metrics.steps_rejected.labels(str(problem.reason)).inc()
+        self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
         column.audience.refuse(place, int(self._sessions.position[column.sessions[place]]), problem)
 
     def _replay(self, column: Column, place: int, ring: int) -> None:
@@ -323,7 +327,7 @@ class Batcher:
             started = self._clock()
             for part in parts:
                 if not part.offset:
-                    self._metrics.queue_seconds.observe(started - part.column.arrived, len(part.seated(steps)))
+                    self._metrics.queue_seconds(*model.labels).observe(started - part.column.arrived, len(part.seated(steps)))
             return _Run(model, parts, steps, targets, batch_of(model.spec, parts, source, targets), started)
         return None
 
@@ -370,12 +374,17 @@ class Batcher:
 
     def _finish(self, run: _Run, returned: tuple[Outcome, dict[int, EngineError]]) -> None:
         outcome, problems = returned
+        ended = self._clock()
         self._under_way.remove(run)
-        self._measure(run)
         if outcome.finite.all():
             for part in run.parts:
                 self._settle(run, outcome, part)
-            return
+        else:
+            self._settle_apart(run, outcome, problems)
+        self._measure(run, ended)
+
+    def _settle_apart(self, run: _Run, outcome: Outcome, problems: dict[int, EngineError]) -> None:
+        """Fails the steps that left what is not finite, or failed the engine, and settles the others."""
         for seat in (~outcome.finite).nonzero()[0].tolist():
             problem = _engine_failed(problems[seat]) if seat in problems else _not_finite()
             self._refuse(self._sessions.fail(int(run.steps[seat]), problem, int(run.targets[seat])))
@@ -419,7 +428,7 @@ class Batcher:
         labels = run.model.labels
         self._metrics.steps(*labels, "OK").inc(len(steps))
         self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
-        self._metrics.step_seconds.observe(now - column.arrived, len(steps))
+        self._metrics.step_seconds(*labels).observe(now - column.arrived, len(steps))
 
     def _answer_joined(self, steps: Indices, answer: Answer) -> None:
         for row, step in enumerate(steps.tolist()):
@@ -480,9 +489,12 @@ class Batcher:
         if not steps.waiters[step] and not steps.running[step] and not steps.done[step]:
             self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))
 
-    def _measure(self, run: _Run) -> None:
+    def _measure(self, run: _Run, ended: float) -> None:
         labels = run.model.labels
-        self._metrics.compute_seconds(*labels).observe(self._clock() - run.started)
+        self._metrics.compute_seconds(*labels).observe(ended - run.started)
+        self._metrics.commit_seconds(*labels).observe(self._clock() - ended)
+        self._metrics.engine_busy_seconds.inc(ended - max(run.started, self._busy_until))  # the next may wait for this one's end
+        self._busy_until = ended
         self._metrics.batch_steps(*labels).observe(len(run.steps))
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:

@@ -21,10 +21,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from statewise.config import ServeSettings
-from statewise.engine import choose_provider
+from statewise.engine import choose_provider, has_gpu
 from statewise.host import Host
 from statewise.metrics import ServerMetrics
 from statewise.repository import Repository
+from statewise.rpc.counted import CountCalls, methods
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
@@ -49,7 +50,7 @@ class Server:
         metrics_address: where Prometheus finds the metrics, once started.
     """
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: ServeSettings, metrics: ServerMetrics | None = None) -> None:
         self.settings = settings
         self.address = ""
         self.metrics_address = ""
@@ -57,10 +58,10 @@ class Server:
         prometheus_client.ProcessCollector(registry=registry)
         prometheus_client.PlatformCollector(registry=registry)
         prometheus_client.GCCollector(registry=registry)
-        self.metrics = ServerMetrics(registry)
-        self.host = Host(
-            Repository(settings.repository), settings.limits, choose_provider(settings.provider), self.metrics, settings.threads
-        )
+        self.metrics = metrics or ServerMetrics(registry)
+        provider = choose_provider(settings.provider)
+        self.metrics.provider_fell_back.set(settings.provider != "cpu" and provider == "CPUExecutionProvider" and has_gpu())
+        self.host = Host(Repository(settings.repository), settings.limits, provider, self.metrics, settings.threads)
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
@@ -80,10 +81,12 @@ class Server:
         gc.freeze()  # what is there now stays; the collector need not look at it again and again
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self.metrics.ready.set(1)
 
     async def drain(self) -> None:
         """Refuses new work, lets pending steps finish within the settings' time, and stops."""
         assert self._grpc
+        self.metrics.ready.set(0)
         await self._health.enter_graceful_shutdown()
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
@@ -116,7 +119,10 @@ class Server:
             ("grpc.server.max_pending_requests", CALLS_WAITING),
             ("grpc.server.max_pending_requests_hard_limit", CALLS_WAITING),
         ]
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(interceptors=[CountCalls(self.metrics.calls)], options=options)
+        for descriptor in (*sequence_pb2.DESCRIPTOR.services_by_name.values(), *model_pb2.DESCRIPTOR.services_by_name.values()):
+            for method in methods(descriptor):
+                self.metrics.calls.know(*method)
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.host), server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

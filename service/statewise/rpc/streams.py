@@ -49,6 +49,10 @@ class Steps(Protocol):
         """Answers an asker no more."""
         ...
 
+    def refused(self, problem: StatewiseError, **who: object) -> None:
+        """Notes for the log that a step failed."""
+        ...
+
     def position(self, session_id: str) -> int:
         """Returns a session's position, 0 if it is not open."""
         ...
@@ -158,6 +162,7 @@ class StepStream(Stream[sequence_pb2.StepRequest, sequence_pb2.StepResponse]):
 
     def refuse(self, tag: Any, _: int, position: int, problem: StatewiseError) -> None:
         """Sends why a step failed."""
+        self._host.refused(problem, session=tag.session_id, step=tag.request_id)
         self.send(codec.step_refusal(tag, position, problem), 1)
 
 
@@ -190,6 +195,7 @@ class FrameStream(Stream[sequence_pb2.StepFrameRequest, sequence_pb2.StepFrameRe
 
     def refuse(self, tag: Any, row: int, position: int, problem: StatewiseError) -> None:
         """Sends why a row failed, together with others that fail before the loop comes round."""
+        self._host.refused(problem, frame=tag, row=row)
         if not self._refused:
             asyncio.get_running_loop().call_soon(self._send_refused)
         self._refused[tag].append((row, position, problem))
