@@ -66,11 +66,11 @@ def _above(expression: str, limit: float) -> tuple[tuple[tuple[str, str, float],
 
 
 def _steps(errors: str) -> Series:
-    return {STEP % "OK": "0+6000x460", STEP % "ENGINE_FAILED": errors, STEP % "AHEAD": "0+600x460"}
+    return {STEP % "OK": "0+6000x100", STEP % "ENGINE_FAILED": errors, STEP % "AHEAD": "0+600x100"}
 
 
 def _took(fast: str) -> Series:
-    return {TOOK % ("count", ""): "0+6000x460", TOOK % ("bucket", ',le="0.1"'): fast}
+    return {TOOK % ("count", ""): "0+6000x100", TOOK % ("bucket", ',le="0.1"'): fast}
 
 
 ALERTS = (
@@ -80,8 +80,8 @@ ALERTS = (
         f"Steps fail at a rate that spends the month's budget ({1 - STEP_OBJECTIVE:.1%} of steps) within days.",
         _burn("step_errors", 1 - STEP_OBJECTIVE, FAST),
         2,
-        _steps("0+300x460"),
-        _steps("0+12x460"),
+        _steps("0+300x100"),
+        _steps("0+12x100"),
         at_minute=70,
     ),
     Alert(
@@ -90,9 +90,9 @@ ALERTS = (
         f"Steps have failed for a day or three at a rate that spends the month's budget ({1 - STEP_OBJECTIVE:.1%}).",
         _burn("step_errors", 1 - STEP_OBJECTIVE, SLOW),
         60,
-        _steps("0+24x460"),
-        _steps("0+3x460"),
-        at_minute=4500,
+        _steps("0+24x100"),
+        _steps("0+3x100"),
+        at_minute=240,
         every_minutes=10,
     ),
     Alert(
@@ -101,8 +101,8 @@ ALERTS = (
         f"Steps take more than {LATENCY_SECONDS:g} s at a rate that spends the month's budget ({1 - LATENCY_OBJECTIVE:.0%}).",
         _burn("slow_steps", 1 - LATENCY_OBJECTIVE, FAST),
         2,
-        _took("0+4800x460"),
-        _took("0+5950x460"),
+        _took("0+4800x100"),
+        _took("0+5950x100"),
         at_minute=70,
     ),
     Alert(
@@ -111,9 +111,9 @@ ALERTS = (
         f"For a day or three, too many steps have taken more than {LATENCY_SECONDS:g} s.",
         _burn("slow_steps", 1 - LATENCY_OBJECTIVE, SLOW),
         60,
-        _took("0+5700x460"),
-        _took("0+5990x460"),
-        at_minute=4500,
+        _took("0+5700x100"),
+        _took("0+5990x100"),
+        at_minute=240,
         every_minutes=10,
     ),
     Alert(
