@@ -26,16 +26,20 @@ from statewise.conversation import Answer, Asker, Frame, Step
 from statewise.engine import Batch, EngineError, Outcome
 from statewise.errors import Reason, StatewiseError, error
 from statewise.inputs import check_shapes, check_values
+from statewise.masks import every, same, some
 from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
+from statewise.rosters import Rosters, counting
 from statewise.runs import run_apart
 from statewise.scheduler import CUT, Scheduler
 from statewise.sessions import NONE, RETRY_SECONDS, Failures, Sessions, digests
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
-INLINE_SECONDS = 300e-6
-_COUNTING = np.arange(4_096)
+INLINE_SECONDS = 1e-3
+"""Shorter runs go on the event loop itself: to hand one to the thread and back costs more than the loop could do meanwhile."""
+LOOKS = 3
+"""How often the loop comes round, at most, before what has arrived is admitted while more is arriving."""
 log = structlog.get_logger()
 
 
@@ -79,9 +83,12 @@ class Batcher:
         self._joined: dict[int, list[tuple[Column, int]]] = {}
         self._columns_of: dict[Asker, set[int]] = {}
         self._under_way: deque[_Run] = deque()
-        self._row_of = np.zeros(sessions.capacity, np.int64)
+        self._rosters = Rosters(sessions, models)
+        self._endings = 0  # of sessions, when the first of what has arrived was read
         self._number = 0
         self._ticking = False
+        self._looks = 0
+        self._seen = 0
         self._pumping = False
         self._quiet = asyncio.Event()
         self._busy_until = 0.0
@@ -97,19 +104,16 @@ class Batcher:
 
     def frame(self, frame: Frame, asker: Asker, tag: object) -> None:
         """Takes a frame on; raises `StatewiseError` if it is refused as a whole."""
-        sessions = self._sessions.directory.find_handles(frame.handles)
-        first = int(sessions[0] if sessions[0] != NONE else sessions.max())
-        refused: dict[int, StatewiseError] = {}
-        if first != NONE:
-            model = self._models[int(self._sessions.model[first])]
+        roster = self._rosters.of(frame.handles)
+        sessions, model = roster.sessions, roster.model
+        if model:
             timesteps = check_shapes(model.spec, frame.inputs, self._limits.timesteps, steps=len(sessions))
-        if first == NONE or not self._at_one(sessions, model):
-            refused = self._strangers(frame.handles, sessions)
+        refused = {} if roster.whole else self._rosters.strangers(frame.handles, sessions)
         for row, problem in refused.items():
             position = int(self._sessions.position[sessions[row]]) if sessions[row] != NONE else 0
             self._metrics.steps_rejected.labels(str(problem.reason)).inc()
             asker.refuse(tag, row, position, problem)
-        if len(refused) == len(sessions):
+        if model is None or len(refused) == len(sessions):
             return
         now, timeout = self._clock(), frame.timeout_seconds
         column = Column(
@@ -168,10 +172,20 @@ class Batcher:
         self._arrivals.append(arrival)
         if not self._ticking:
             self._ticking = True
+            self._endings = self._sessions.directory.endings
             asyncio.get_running_loop().call_soon(self._guarded, self._tick)
 
     def _tick(self) -> None:
-        """Admits what has arrived since the loop last came round, in the order of arrival."""
+        """Admits what has arrived, in the order of arrival; if it is more each time the loop comes round, after a few rounds.
+
+        That is no timer: the loop does not wait, it reads what lies ready. A step that comes alone is not held up.
+        """
+        if 1 < len(self._arrivals) > self._seen and self._looks < LOOKS:
+            self._seen = len(self._arrivals)
+            self._looks += 1
+            asyncio.get_running_loop().call_soon(self._guarded, self._tick)
+            return
+        self._seen = self._looks = 0
         self._ticking = False
         arrivals, self._arrivals = self._arrivals, []
         singles: list[Arrival] = []
@@ -228,7 +242,7 @@ class Batcher:
 
     def _take_in(self, column: Column) -> None:
         """Notes where the new steps of a column are to be found."""
-        places = _counting(len(column.steps))
+        places = counting(len(column.steps))
         steps = column.steps
         if column.left < len(steps):
             places = np.flatnonzero(steps != NONE)
@@ -244,37 +258,13 @@ class Batcher:
     def _able(self, column: Column) -> Column:
         """Returns the column without the steps whose session has ended since they were read, or whose values are refused."""
         wrong = check_values(column.model.spec, column.inputs)
-        # A number may have been given to another session since; a handle is never given again.
-        there = self._sessions.directory.handles[column.sessions] == column.handles
-        if not there.all():
-            wrong |= {int(place): error(Reason.CLOSED, "the session was closed") for place in (~there).nonzero()[0]}
+        if self._sessions.directory.endings != self._endings:
+            # A number may have been given to another session since; a handle is never given again.
+            gone = self._sessions.directory.handles[column.sessions] != column.handles
+            wrong |= {int(place): error(Reason.CLOSED, "the session was closed") for place in gone.nonzero()[0]}
         for place, problem in wrong.items():
             self._turn_away(column, place, problem)
         return column.only(_others(len(column.sessions), wrong)) if wrong else column
-
-    def _at_one(self, sessions: Indices, model: Served) -> bool:
-        """Whether all sessions are there, are of one model version, and are not there twice."""
-        if len(sessions) == 1:
-            return bool(sessions[0] != NONE)
-        self._row_of[sessions] = _counting(len(sessions))
-        alone = self._row_of[sessions] == _counting(len(sessions))
-        return bool(sessions.min() != NONE and alone.all() and (self._sessions.model[sessions] == model.number).all())
-
-    def _strangers(self, handles: NDArray[np.uint64], sessions: Indices) -> dict[int, StatewiseError]:
-        """Returns the rows of a frame that have no session, are there twice, or are of another model than the first."""
-        known = sessions != NONE
-        refused = {row: self._sessions.directory.why_not(int(handles[row])) for row in np.flatnonzero(~known).tolist()}
-        numbers = self._sessions.model[sessions]
-        first = int(numbers[known.argmax()])
-        for row in np.flatnonzero(known & (numbers != first)).tolist():
-            model = self._models[first]
-            message = f"handles: row {row} is of another model version than {model.name}@{model.version}; a frame holds one"
-            refused[row] = error(Reason.BAD_FIELD, message, field="handles")
-        values, counts = np.unique(sessions[known], return_counts=True)
-        for row in np.flatnonzero(np.isin(sessions, values[counts > 1])).tolist():
-            message = f"handles: the session of row {row} is in the frame more than once"
-            refused[row] = error(Reason.BAD_FIELD, message, field="handles")
-        return refused
 
     def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
         self._metrics.steps_rejected.labels(str(problem.reason)).inc()
@@ -350,9 +340,9 @@ class Batcher:
         numbers, done = self._column_of[steps], self._sessions.steps.done[steps]
         places: Indices | None = self._place_of[steps]
         assert places is not None
-        if len(steps) == 1 or ((numbers == numbers[0]).all() and (done == done[0]).all()):
+        if len(steps) == 1 or (every(numbers == numbers[0]) and every(done == done[0])):
             column = self._columns[int(numbers[0])]
-            if len(steps) == len(column.steps) and (len(steps) == 1 or (places == _counting(len(steps))).all()):
+            if len(steps) == len(column.steps) and (len(steps) == 1 or same(places, counting(len(steps)))):
                 places = None
             return [self._part(column, None, places, int(done[0]))]
         parts = []
@@ -376,7 +366,7 @@ class Batcher:
         outcome, problems = returned
         ended = self._clock()
         self._under_way.remove(run)
-        if outcome.finite.all():
+        if every(outcome.finite):
             for part in run.parts:
                 self._settle(run, outcome, part)
         else:
@@ -389,7 +379,7 @@ class Batcher:
             problem = _engine_failed(problems[seat]) if seat in problems else _not_finite()
             self._refuse(self._sessions.fail(int(run.steps[seat]), problem, int(run.targets[seat])))
         for part in run.parts:
-            if part.seated(outcome.finite).any():
+            if some(part.seated(outcome.finite)):
                 self._settle(run, outcome, part.only(outcome.finite))
 
     def _settle(self, run: _Run, outcome: Outcome, part: Part) -> None:
@@ -504,11 +494,6 @@ class Batcher:
         except Exception:
             log.exception("the batcher has died")
             self.failed.set()
-
-
-def _counting(count: int) -> Indices:
-    """Returns 0, 1, … without making them anew, unless they are very many."""
-    return _COUNTING[:count] if count <= len(_COUNTING) else np.arange(count)
 
 
 def _others(count: int, without: Container[int]) -> Indices:

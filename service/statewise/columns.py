@@ -137,6 +137,7 @@ class Column:
         steps: `[steps]`, the numbers of those that were admitted and are not settled, else `NONE`.
         left: how many those are.
         outputs: `[steps, timesteps, …]`, filled cut by cut where the steps are cut.
+        bytes: what its inputs take; they are held until its last step is settled.
     """
 
     model: Served
@@ -152,11 +153,10 @@ class Column:
     steps: Indices = field(default_factory=lambda: np.empty(0, np.int64))
     left: int = 0
     outputs: dict[str, Array] = field(default_factory=dict)
+    bytes: int = field(init=False)
 
-    @property
-    def bytes(self) -> int:
-        """What its inputs take; they are held until its last step is settled."""
-        return sum(array.nbytes for array in self.inputs.values())
+    def __post_init__(self) -> None:
+        self.bytes = sum(array.nbytes for array in self.inputs.values())
 
     def only(self, places: Indices) -> Column:
         """Returns a column of some of its steps; before any is admitted."""
@@ -266,7 +266,8 @@ class Part:
 def batch_of(spec: ModelSpec, parts: Sequence[Part], source: Indices, target: Indices) -> Batch:
     """Returns the batch of parts of unlike length: `[longest, steps, …]`, padded with zeros."""
     if len(parts) == 1:
-        lengths = np.full(len(source), parts[0].length, np.int32)
+        lengths = np.empty(len(source), np.int32)
+        lengths.fill(parts[0].length)
         return Batch({tensor.name: _slice(parts[0], tensor.name) for tensor in spec.inputs}, lengths, source, target)
     longest = max(part.length for part in parts)
     lengths = np.empty(len(source), np.int32)

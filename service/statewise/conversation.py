@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -37,7 +36,7 @@ class Frame:
     last_only: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Answer:
     """Steps that ran, side by side.
 
@@ -50,12 +49,15 @@ class Answer:
     positions: Indices
     outputs: Mapping[str, Array]
     retiring: bool = False
+    _rows: list[tuple[int, dict[str, bytes]]] | None = field(default=None, init=False, repr=False)
 
-    @cached_property
+    @property
     def rows(self) -> list[tuple[int, dict[str, bytes]]]:
         """Position and outputs of each step by itself, in row-major little-endian bytes, made once for all of them."""
-        cut = {name: _rows(array) for name, array in self.outputs.items()}
-        return [(position, {name: each[row] for name, each in cut.items()}) for row, position in enumerate(self.positions.tolist())]
+        if self._rows is None:
+            cut = [[(name, raw) for raw in _rows(array)] for name, array in self.outputs.items()]
+            self._rows = [(position, dict(each)) for position, *each in zip(self.positions.tolist(), *cut, strict=True)]
+        return self._rows
 
 
 class Asker(Protocol):

@@ -7,14 +7,17 @@ Names, dtypes and shapes are checked message by message, values over whole colum
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statewise.errors import Reason, StatewiseError, error
-from statewise.spec import ModelSpec, StateSpec, TensorSpec
+from statewise.masks import every, some
+from statewise.spec import DType, ModelSpec, StateSpec, TensorSpec
 
 Array = NDArray[np.generic]
+_DTYPES = {name: np.dtype(name) for name in get_args(DType)}  # NumPy reads a dtype's name anew each time it is compared with one
 
 
 def check_shapes(spec: ModelSpec, inputs: Mapping[str, Array], longest: int, *, steps: int | None = None) -> int:
@@ -27,22 +30,25 @@ def check_shapes(spec: ModelSpec, inputs: Mapping[str, Array], longest: int, *, 
     Raises:
         InvalidInput: an input is missing, unknown, of another dtype or shape, or of another length than the others.
     """
-    if inputs.keys() != {tensor.name for tensor in spec.inputs}:
+    if len(inputs) != len(spec.inputs):
         raise _wrong_names(spec, inputs)
     leading = 0 if steps is None else 1
     timesteps = 0
     for tensor in spec.inputs:
-        array = inputs[tensor.name]
-        if array.dtype != tensor.dtype:
+        array = inputs.get(tensor.name)
+        if array is None:
+            raise _wrong_names(spec, inputs)
+        if array.dtype != _DTYPES[tensor.dtype]:
             raise _bad(tensor.name, f"takes {tensor.dtype}, not {array.dtype}")
-        if array.ndim != leading + 1 + len(tensor.shape) or array.shape[leading + 1 :] != tensor.shape:
-            shape = ", ".join([*["steps"] * leading, "timesteps", *map(str, tensor.shape)])
-            raise _bad(tensor.name, f"takes shape [{shape}], not {list(array.shape)}")
-        if steps is not None and len(array) != steps:
-            raise _bad(tensor.name, f"brings {len(array)} steps, the frame has {steps} sessions")
-        if timesteps and array.shape[leading] != timesteps:
-            raise _bad("inputs", f"all inputs must have the same number of timesteps, not {timesteps} and {array.shape[leading]}")
-        timesteps = array.shape[leading]
+        shape = array.shape
+        if len(shape) != leading + 1 + len(tensor.shape) or shape[leading + 1 :] != tensor.shape:
+            takes = ", ".join([*["steps"] * leading, "timesteps", *map(str, tensor.shape)])
+            raise _bad(tensor.name, f"takes shape [{takes}], not {list(shape)}")
+        if steps is not None and shape[0] != steps:
+            raise _bad(tensor.name, f"brings {shape[0]} steps, the frame has {steps} sessions")
+        if timesteps and shape[leading] != timesteps:
+            raise _bad("inputs", f"all inputs must have the same number of timesteps, not {timesteps} and {shape[leading]}")
+        timesteps = shape[leading]
         if not 1 <= timesteps <= longest:
             raise _bad("inputs", f"a step takes 1 to {longest} timesteps, not {timesteps}")
     return timesteps
@@ -54,7 +60,7 @@ def check_values(spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[int, Stat
     for tensor in spec.inputs:
         array = inputs[tensor.name]
         if array.dtype.kind == "f":
-            if not np.isfinite(array).all():
+            if not every(np.isfinite(array)):
                 _check_finite(tensor, array, wrong)
         elif tensor.minimum is not None or tensor.maximum is not None:
             _check_range(tensor, array, wrong)
@@ -108,7 +114,7 @@ def _check_range(tensor: TensorSpec, array: Array, wrong: dict[int, StatewiseErr
     high = np.inf if tensor.maximum is None else tensor.maximum
     whole = array.astype(np.int64, copy=False)
     outside = (whole < low) | (whole > high)
-    if not outside.any():
+    if not some(outside):
         return
     for step in np.flatnonzero(outside.reshape(len(outside), -1).any(axis=1)).tolist():
         found = f"{array[step].min()} to {array[step].max()}"

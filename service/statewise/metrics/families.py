@@ -12,8 +12,8 @@ from functools import cache
 from itertools import accumulate
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -46,8 +46,49 @@ class Families(Protocol):
         ...
 
 
+class Sum:
+    """One child of a counter: a number, without the lock of prometheus_client's own. The event loop alone changes it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Adds."""
+        self.value += amount
+
+
+class Counter(Collector):
+    """A counter that the event loop changes, and any thread reads."""
+
+    def __init__(self, name: str, documentation: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = labels
+        self._only = Sum()
+        self._children: dict[tuple[str, ...], Sum] = {} if labels else {(): self._only}
+        self.inc = self._only.inc
+        registry.register(self)
+
+    def labels(self, *values: str) -> Sum:
+        """Returns the child of these labels."""
+        return self._children.setdefault(values, Sum())
+
+    def remove(self, *values: str) -> None:
+        """Exposes a child no more."""
+        self._children.pop(values, None)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yields the family that is exposed."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, child in list(self._children.items()):
+            family.add_metric(values, child.value)
+        yield family
+
+
 class Counted:
-    """One child of a histogram."""
+    """One child of a histogram. The event loop alone changes it."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
@@ -108,7 +149,7 @@ class Exposed:
     def counter(self, name: str, documentation: str, *labels: str) -> Counter:
         """Returns a counter."""
         self.described.append(Described(name, "counter", labels, documentation))
-        return Counter(name, documentation, labels, registry=self._registry)
+        return Counter(name, documentation, labels, self._registry)
 
     def gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
         """Returns a gauge."""

@@ -42,7 +42,7 @@ def step(request: sequence_pb2.StepRequest, only_input: Callable[[str], str | No
     """
     return Step(
         request.session_id,
-        _inputs(request.inputs, request.session_id, only_input),
+        _named(request.inputs, "inputs", request.session_id, only_input),
         min(request.position, _FARTHEST) if request.HasField("position") else None,
         seconds(request.timeout) if request.HasField("timeout") else None,
         request.output_timesteps == sequence_pb2.OUTPUT_TIMESTEPS_LAST,
@@ -62,7 +62,7 @@ def frame(request: sequence_pb2.StepFrameRequest) -> Frame:
         positions = np.minimum(told, np.uint64(_FARTHEST)).astype(np.int64)
     return Frame(
         handles,
-        _inputs(request.inputs),
+        _named(request.inputs, "inputs"),
         positions,
         seconds(request.timeout) if request.HasField("timeout") else None,
         request.output_timesteps == sequence_pb2.OUTPUT_TIMESTEPS_LAST,
@@ -93,7 +93,7 @@ def opening(request: sequence_pb2.OpenSessionRequest) -> Open:
         request.open_token,
         request.snapshot,
         request.server_instance,
-        _named(((tensor.name or UNNAMED, tensor) for tensor in request.constants), "constants"),
+        _named(request.constants, "constants"),
     )
 
 
@@ -237,15 +237,15 @@ def duration(length_seconds: float) -> Duration:
     return made
 
 
-def _inputs(
-    tensors: Iterable[tensor_pb2.Tensor], session_id: str = "", only_input: Callable[[str], str | None] = lambda _: None
+def _named(
+    tensors: Iterable[tensor_pb2.Tensor],
+    field: str,
+    session_id: str = "",
+    only_input: Callable[[str], str | None] = lambda _: None,
 ) -> dict[str, Array]:
-    return _named(((tensor.name or only_input(session_id) or UNNAMED, tensor) for tensor in tensors), "inputs")
-
-
-def _named(tensors: Iterable[tuple[str, tensor_pb2.Tensor]], field: str) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
-    for name, tensor in tensors:
+    for tensor in tensors:
+        name = tensor.name or only_input(session_id) or UNNAMED
         if name in arrays:
             raise error(Reason.BAD_FIELD, f"{field}: {name!r} is there twice", field=field)
         arrays[name] = decode(tensor)

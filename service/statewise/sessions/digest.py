@@ -8,6 +8,7 @@ and whoever can send a step to a session can send it another one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +28,25 @@ def digests(inputs: Mapping[str, Array], names: Sequence[str], also: int) -> Dig
         names: the inputs in the model's order, so that the order in which they were sent does not matter.
         also: a small number that tells requests apart which differ in more than their inputs.
     """
-    total: Digests | np.uint64 = np.uint64(also)
-    offset = 0
-    for name in names:
-        words = _words(inputs[name])
-        count = words.shape[1]
-        factors = _factors(offset + count + 1)
-        total = total + words.astype(np.uint64) @ factors[offset + 1 : offset + count + 1]
-        total += factors[offset : offset + 1] * np.uint64(count)
-        offset += count + 1
-    assert isinstance(total, np.ndarray)
+    words = [_words(inputs[name]) for name in names]
+    factors, addend = _constants_of(tuple(each.shape[1] for each in words), also)
+    total: Digests = words[0].astype(np.uint64) @ factors[0]
+    for each, theirs in zip(words[1:], factors[1:], strict=True):
+        total += each.astype(np.uint64) @ theirs
+    total += addend
     return total
+
+
+@lru_cache(256)
+def _constants_of(counts: tuple[int, ...], also: int) -> tuple[list[Digests], np.uint64]:
+    """Returns the factors of each input's words, and what their numbers and `also` add to every digest."""
+    factors, addend, offset = [], also, 0
+    for count in counts:
+        drawn = _factors(offset + count + 1)
+        addend += int(drawn[offset]) * count
+        factors.append(drawn[offset + 1 : offset + count + 1])
+        offset += count + 1
+    return factors, np.uint64(addend % 2**64)
 
 
 def _words(array: Array) -> NDArray[np.uint32]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.errors import Reason, StatewiseError, error
+from statewise.masks import every
 from statewise.sessions.rows import Indices
 from statewise.sessions.steps import NONE
 
@@ -20,7 +21,7 @@ TOMBSTONES = 100_000
 TOMBSTONE_SECONDS = 3600.0
 _NUMBER_BITS = 24
 MOST_SESSIONS = 1 << _NUMBER_BITS
-_NUMBER = np.uint64(MOST_SESSIONS - 1)
+_NUMBER = MOST_SESSIONS - 1
 _TOLD = {Reason.CLOSED: "was closed", Reason.EXPIRED: "was idle for too long and has expired"}
 
 _NOBODY = 2**64 - 1  # the handle of a number that nobody has; it names another number than any of these
@@ -28,9 +29,14 @@ Handles = NDArray[np.uint64]
 
 
 class Directory:
-    """The names of `capacity` sessions. `Sessions` is the only one to change it."""
+    """The names of `capacity` sessions. `Sessions` is the only one to change it.
+
+    Attributes:
+        endings: how many sessions have ended; as long as it stays the same, whatever was found is still there.
+    """
 
     def __init__(self, capacity: int) -> None:
+        self.endings = 0
         self.ids: list[str] = [""] * capacity
         self.handles: Handles = np.full(capacity + 1, _NOBODY, np.uint64)
         self.handles[capacity] = 0  # stands for all numbers beyond; no handle of them is 0
@@ -63,15 +69,15 @@ class Directory:
 
     def find_handles(self, handles: Handles) -> Indices:
         """Returns the number of each handle's open session, `NONE` where there is none."""
-        numbers = np.minimum((handles & _NUMBER).astype(np.int64), self._capacity)
+        numbers: Indices = np.minimum(handles.view(np.int64) & _NUMBER, self._capacity)
         known = self.handles[numbers] == handles
-        if not known.all():
+        if not every(known):
             numbers[~known] = NONE
         return numbers
 
     def why_not(self, handle: int) -> StatewiseError:
         """Returns why a handle finds no session."""
-        ended, reason = self._ended_handles.get(handle & (MOST_SESSIONS - 1), (0, None))
+        ended, reason = self._ended_handles.get(handle & _NUMBER, (0, None))
         if reason and ended == handle:
             return error(reason, f"the session of handle {handle:#x} {_TOLD[reason]}")
         return error(Reason.NOT_HERE, f"handle {handle:#x} is not of this server, or of a session long gone: open it again")
@@ -95,6 +101,7 @@ class Directory:
 
     def end(self, number: int, reason: Reason, now: float) -> None:
         """Notes how a session ended; its number stays taken until `release`."""
+        self.endings += 1
         session_id = self.ids[number]
         del self._numbers[session_id]
         self._ended_handles[number] = int(self.handles[number]), reason

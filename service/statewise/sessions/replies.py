@@ -29,15 +29,18 @@ class Replies:
         self.timesteps = np.zeros((widest, sessions), np.int64)
         self.digest = np.zeros((widest, sessions), np.uint64)
         self._shape = (widest, sessions)
+        self._flat = [column.reshape(-1) for column in (self.start, self.timesteps, self.digest)]  # one index is quicker than two
         self._cursor = np.zeros(sessions, np.int64)
-        self._models: dict[int, dict[str, Array]] = {}
+        self._models: dict[int, dict[str, Array]] = {}  # [widest · sessions, …] each
         self._long: OrderedDict[tuple[int, int], dict[str, Array]] = OrderedDict()
         self._long_bytes = 0
         self._budget_bytes = budget_bytes
 
     def reserve(self, model: int, outputs: Sequence[TensorSpec]) -> None:
         """Makes room for the replies of a model's sessions."""
-        self._models[model] = {tensor.name: np.zeros((*self._shape, *tensor.shape), tensor.dtype) for tensor in outputs}
+        self._models[model] = {
+            tensor.name: np.zeros((self._shape[0] * self._shape[1], *tensor.shape), tensor.dtype) for tensor in outputs
+        }
 
     def release(self, model: int) -> None:
         """Gives a model's room back, when none of its sessions is left."""
@@ -55,10 +58,12 @@ class Replies:
     ) -> Indices:
         """Enters steps that have just been committed, one a session, and returns the places of their replies in the rings."""
         places = self._cursor[sessions]
-        self._cursor[sessions] = (places + 1) % widths
-        self.start[places, sessions] = starts
-        self.timesteps[places, sessions] = timesteps
-        self.digest[places, sessions] = digests
+        following = places + 1
+        following[following == widths] = 0
+        self._cursor[sessions] = following
+        seats = self._seats(places, sessions)
+        for column, values in zip(self._flat, (starts, timesteps, digests), strict=True):
+            column[seats] = values
         return places
 
     def store(self, model: int, sessions: Indices, places: Indices, outputs: Mapping[str, Array]) -> None:
@@ -69,7 +74,7 @@ class Replies:
         columns = self._models[model]
         if next(iter(outputs.values())).shape[1] == 1:
             for name, array in outputs.items():
-                columns[name][places, sessions] = array[:, 0]
+                columns[name][self._seats(places, sessions)] = array[:, 0]
             return
         for row, key in enumerate(zip(places.tolist(), sessions.tolist(), strict=True)):
             if self.start[key] == NONE:  # closed while it ran, and forgotten since `retain`
@@ -91,7 +96,12 @@ class Replies:
         kept = self._long.get((place, session))
         if kept is not None:
             return kept
-        return {name: column[place, session][None].copy() for name, column in self._models[model].items()}
+        seat = place * self._shape[1] + session
+        return {name: column[seat][None].copy() for name, column in self._models[model].items()}
+
+    def _seats(self, places: Indices, sessions: Indices) -> Indices:
+        """Returns where in the flat columns the places of sessions' rings are."""
+        return places * self._shape[1] + sessions
 
     def _drop_long(self, place: int, session: int) -> None:
         dropped = self._long.pop((place, session), None)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from statewise.errors import Reason, StatewiseError, error
+from statewise.masks import every, same, some
 from statewise.sessions.digest import Digests
 from statewise.sessions.directory import Directory
 from statewise.sessions.replies import Replies
@@ -27,6 +28,7 @@ from statewise.sessions.rows import INITIAL_ROW, Indices, Rows
 from statewise.sessions.steps import NONE, Steps
 
 RETRY_SECONDS = 0.1
+_NOBODY = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class Sessions:
         self.last_used[sessions] = now
         fits = self.pending[sessions] < self.retained[sessions]
         tails = self.tail[sessions]
-        if len(sessions) <= self.steps.room and fits.all() and (positions == tails).all():  # nearly always
+        if len(sessions) <= self.steps.room and same(positions, tails) and every(fits):  # nearly always
             return Admission(*self._add(sessions, positions, timesteps, digests))
         fresh = fits & ((positions == tails) | (positions == NONE))
         places = fresh.nonzero()[0][: self.steps.room]
@@ -185,7 +187,10 @@ class Sessions:
         """Sends steps into a run, the point of no return; returns the rows to read, and fresh ones to write."""
         sessions = self.steps.session[steps]
         self.steps.running[steps] = True
-        source = np.where(self.steps.done[steps] > 0, self.steps.row[steps], self.row[sessions])
+        source = self.row[sessions]
+        begun = self.steps.done[steps] > 0
+        if some(begun):
+            source[begun] = self.steps.row[steps[begun]]
         return source, self._rows(sessions).take(len(steps))
 
     def park(self, steps: Indices, targets: Indices, timesteps: int) -> Indices:
@@ -262,7 +267,7 @@ class Sessions:
         ends = self.last[sessions]
         self.last[sessions] = steps
         waits = ends != NONE
-        if not waits.any():
+        if not some(waits):
             self.first[sessions] = steps
             return steps
         self.steps.next[ends[waits]] = steps[waits]
@@ -281,7 +286,7 @@ class Sessions:
     def _drop_cuts(self, rows: Rows, steps: Indices) -> None:
         """Drops the rows that earlier cuts of these steps wrote."""
         begun = self.steps.done[steps] > 0
-        if begun.any():
+        if some(begun):
             rows.drop(self.steps.row[steps[begun]])
 
     def _leave(self, steps: Indices, sessions: Indices) -> Indices:
@@ -289,11 +294,15 @@ class Sessions:
         following = self.steps.next[steps]
         self.first[sessions] = following
         alone = following == NONE
-        self.last[sessions[alone]] = NONE
+        ready = _NOBODY
+        if every(alone):
+            self.last[sessions] = NONE
+        else:
+            self.last[sessions[alone]] = NONE
+            ready = following[~alone]
         self.pending[sessions] -= 1
         self.steps.free(steps)
         self._reclaim(sessions)
-        ready: Indices = following[~alone]
         return ready
 
     def _withdraw(self, session: int, failed: list[tuple[int, StatewiseError]]) -> Failures:
