@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto board check test fuzz soak gpu-check bench bench-peer evaluate demo serve clean
+.PHONY: help setup proto board check test fuzz soak prometheus-check gpu-check bench bench-peer evaluate demo serve clean
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 setup: .venv/.installed ## install everything into .venv
 
@@ -39,6 +39,10 @@ fuzz: setup ## draw a hundred times as many examples, others each time (FUZZ="te
 
 soak: setup ## overload a server for two minutes and print what it serves and takes (SOAK="--seconds 60" for longer)
 	@$(BIN)/python -m bench.soak $(SOAK)
+
+prometheus-check: setup ## have a real Prometheus scrape a server and answer every panel and alert (half a minute)
+	@scripts/install-system-tools
+	$(BIN)/pytest -q -m prometheus
 
 gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Provider = Literal["auto", "cpu", "cuda"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "pretty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class ServeSettings(BaseSettings):
     unsealed_snapshots: bool = False
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
 
     @field_validator("listen", "metrics_listen")
     @classmethod

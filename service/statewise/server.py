@@ -146,9 +146,9 @@ class Server:
         self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"
 
 
-async def serve(settings: ServeSettings, announce: Callable[[Server], None]) -> int:
+async def serve(settings: ServeSettings, announce: Callable[[Server], None], server: Server | None = None) -> int:
     """Runs a server until SIGTERM or SIGINT, or until its engine dies, and returns the process's exit status."""
-    server = Server(settings)
+    server = server or Server(settings)
     stop = asyncio.Event()
     _catch_signals(stop)
     try:
