@@ -33,6 +33,7 @@ from statewise.rosters import Rosters, counting
 from statewise.runs import run_apart
 from statewise.scheduler import CUT, Scheduler
 from statewise.sessions import NONE, RETRY_SECONDS, Failures, Sessions, digests
+from statewise.tracing import StepTraces
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
@@ -68,6 +69,7 @@ class Batcher:
     ) -> None:
         capacity = limits.pending_steps
         self.failed = asyncio.Event()
+        self.traces: StepTraces | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._sessions = sessions
         self._models = models
@@ -485,6 +487,8 @@ class Batcher:
         self._metrics.commit_seconds(*labels).observe(self._clock() - ended)
         self._metrics.engine_busy_seconds.inc(ended - max(run.started, self._busy_until))  # the next may wait for this one's end
         self._busy_until = ended
+        if self.traces:
+            self.traces.ran(labels, run.parts, len(run.steps), run.started, ended, self._clock())
         self._metrics.batch_steps(*labels).observe(len(run.steps))
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:

@@ -66,12 +66,16 @@ class ServeSettings(BaseSettings):
     unsealed_snapshots: bool = False
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
+    trace_to: str = ""
+    trace_share: float = Field(0.001, ge=0, le=1)
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("listen", "metrics_listen", "trace_to")
     @classmethod
     def _address(cls, value: str) -> str:
+        if not value:
+            return value
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):
             raise ValueError("takes HOST:PORT, such as 127.0.0.1:8001; port 0 picks a free one")

@@ -27,6 +27,7 @@ from statewise.metrics import ServerMetrics
 from statewise.repository import Repository
 from statewise.rpc.counted import CountCalls, methods
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
+from statewise.tracing import StepTraces, exported
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 SERVICES = (
@@ -62,6 +63,7 @@ class Server:
         provider = choose_provider(settings.provider)
         self.metrics.provider_fell_back.set(settings.provider != "cpu" and provider == "CPUExecutionProvider" and has_gpu())
         self.host = Host(Repository(settings.repository), settings.limits, provider, self.metrics, settings.threads)
+        self.host.batcher.traces = _traces(settings)
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
@@ -98,6 +100,9 @@ class Server:
         if self._grpc:
             await self._grpc.stop(None)
         await self.host.stop()
+        if self.host.batcher.traces:
+            await asyncio.to_thread(self.host.batcher.traces.shutdown)
+            self.host.batcher.traces = None
         if self._metrics_server:
             server, thread = self._metrics_server
             self._metrics_server = None
@@ -144,6 +149,15 @@ class Server:
         except OSError as error:
             raise StartError(f"cannot listen on {self.settings.metrics_listen} for metrics: {error.strerror}") from error
         self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"
+
+
+def _traces(settings: ServeSettings) -> StepTraces | None:
+    if not settings.trace_to:
+        return None
+    try:
+        return exported(settings.trace_to, settings.trace_share)
+    except ModuleNotFoundError as missing:
+        raise StartError(f"--trace-to needs statewise[otel]: pip install 'statewise[otel]' ({missing.name} is missing)") from None
 
 
 async def serve(settings: ServeSettings, announce: Callable[[Server], None], server: Server | None = None) -> int:

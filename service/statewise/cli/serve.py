@@ -36,6 +36,12 @@ def serve(
         float | None, typer.Option(help="A session ends after this idle time.", show_default="600")
     ] = None,
     drain_seconds: Annotated[float | None, typer.Option(help="For pending steps, once told to stop.", show_default="30")] = None,
+    trace_to: Annotated[
+        str | None, typer.Option(help="HOST:PORT of an OpenTelemetry collector (OTLP, gRPC): traces of steps.", show_default="none")
+    ] = None,
+    trace_share: Annotated[
+        float | None, typer.Option(help="Of the steps of streams that name no trace of their own.", show_default="0.001")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
     log_format: Annotated[
         str | None, typer.Option(help="json, pretty, or auto: pretty where stderr is a terminal.", show_default="auto")

@@ -20,6 +20,7 @@ from statewise.conversation import Answer, Frame, Indices, Step
 from statewise.errors import Reason, StatewiseError, error
 from statewise.rpc import codec
 from statewise.rpc.status import to_status
+from statewise.tracing import parent_of
 from statewise.v1 import sequence_pb2
 
 ROWS = 4096
@@ -66,6 +67,7 @@ class Stream(ABC, Generic[Request, Response]):
     """One client's stream: an `Asker`. Its mutable state is changed by the event loop alone."""
 
     def __init__(self, host: Steps) -> None:
+        self.trace = ""  # W3C's context of the stream, for who traces its steps
         self._host = host
         self._responses: deque[tuple[Response, int, int]] = deque()
         self._bytes = 0  # of these
@@ -78,6 +80,7 @@ class Stream(ABC, Generic[Request, Response]):
 
     async def serve(self, context: Context[Request, Response]) -> None:
         """Reads and writes until the client and its steps are done."""
+        self.trace = parent_of(context.invocation_metadata())
         reader = asyncio.create_task(self._read(context))
         try:
             await self._write(context)
