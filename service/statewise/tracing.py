@@ -2,8 +2,9 @@
 
 A sampled step is a span from its arrival to its answer, child of the trace that its stream's `traceparent` names (W3C Trace
 Context), with three spans in it: queue, compute and commit. The batch that it ran in is a trace of its own, which the step links
-to, since it ran other clients' steps as well. All are made when the step is over, out of times that are known by then, so nothing is kept
-meanwhile; and no span is as long as a stream. Where tracing is off, a batch costs one `if` and OpenTelemetry is not imported.
+to, since it ran other clients' steps as well. All are made when the step is over, out of times that are known by then, so nothing
+is kept meanwhile; and no span is as long as a stream. Where tracing is off, a batch costs one `if` and OpenTelemetry is not
+imported.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ async def test_steps_write_nothing():
                 made.host.step(Step("a", X), asker, None)
                 frame = {"x": X["x"][None]}
                 made.host.frame(Frame(np.array([opened.handle], np.uint64), frame), asker, 1)
-                await made.until(0)
+                await made.host.batcher.until_quiet()
             made.host.events.look()
         assert len(asker.heard) == 40
         assert lines == []
