@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto board check test fuzz soak prometheus-check gpu-check bench bench-peer evaluate demo serve clean
+.PHONY: help setup proto board check test fuzz soak prometheus-check gpu-check bench bench-peer perf-analyzer evaluate demo serve clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -50,6 +50,10 @@ gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 
 bench: setup ## measure speed beside the ceilings (about 15 minutes; BENCH="--rounds 1" for less)
 	$(BIN)/python -m bench $(BENCH)
+
+perf-analyzer: setup ## let NVIDIA's perf_analyzer drive a server through the Open Inference Protocol (downloads 20 MB)
+	@scripts/install-perf-analyzer
+	STATEWISE_PERF_ANALYZER=1 $(BIN)/pytest -m perf_analyzer -ra -s
 
 evaluate: setup ## train on public data, beside baselines: writes docs/evaluation.md (about 15 minutes)
 	$(BIN)/python -m bench.learning $(EVALUATE)

@@ -15,6 +15,7 @@ from bench.workloads import (
     CONNECTIONS,
     FRAME,
     FRAMES,
+    INFERENCE,
     MANY,
     ONE,
     SINGLES,
@@ -28,7 +29,7 @@ from bench.workloads import (
 
 BATCHES = {"lstm-256": (1, 16, 64, 256), "lstm-1024": (1, 64, 256), "gru-256": (256,), "elman-256": (256,)}
 WORKLOADS = {
-    "lstm-256": (*SINGLES, CONNECTIONS, CHUNKS, *FRAMES, COALESCED),
+    "lstm-256": (*SINGLES, CONNECTIONS, INFERENCE, CHUNKS, *FRAMES, COALESCED),
     "lstm-1024": (ONE, SIXTY_FOUR, FRAME, COALESCED),
     "gru-256": (SIXTY_FOUR, FRAME),
     "elman-256": (SIXTY_FOUR, FRAME),
@@ -82,6 +83,8 @@ class Suite:
             return ""
         self._number += 1
         file = self._home / f"messages-{self._number:02}.json"
+        if workload.inference:
+            return str(messages.prepare_inference(file, model, workload.each))
         return str(messages.prepare(file, server.address, model, workload.each, workload.timesteps, open_sessions=opened))
 
     def _mix(self, server: Server) -> None:

@@ -25,6 +25,7 @@ class Workload:
         each: streams or sessions of each of them.
         timesteps: of a message.
         own_connections: whether each stream has a connection of its own.
+        inference: whether the messages are those of the Open Inference Protocol.
     """
 
     name: str
@@ -33,11 +34,13 @@ class Workload:
     loads: int = 1
     timesteps: int = 1
     own_connections: bool = False
+    inference: bool = False
 
 
 SINGLES = [Workload(f"{n} streams" if n > 1 else "1 stream", "raw", n) for n in (1, 16, 64, 256)]
 ONE, SIXTEEN, SIXTY_FOUR, MANY = SINGLES
 CONNECTIONS = Workload("64 connections", "raw", 64, own_connections=True)
+INFERENCE = Workload("64 streams, ModelStreamInfer", "raw", 64, inference=True)
 CHUNKS = Workload("16 timesteps, 64 streams", "raw", 64, timesteps=16)
 FRAMES = [Workload(f"frames of {n}", "frames", n, loads=2) for n in (64, 256, 1024)]
 FRAME = FRAMES[1]

@@ -85,6 +85,7 @@ class Batcher:
         self._joined: dict[int, list[tuple[Column, int]]] = {}
         self._columns_of: dict[Asker, set[int]] = {}
         self._under_way: deque[_Run] = deque()
+        self._full = error(Reason.OVERLOADED, f"{capacity} steps are pending already", retry_after_seconds=RETRY_SECONDS)
         self._rosters = Rosters(sessions, models)
         self._endings = 0  # of sessions, when the first of what has arrived was read
         self._number = 0
@@ -99,6 +100,9 @@ class Batcher:
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a single step on, to be answered through `asker`; raises `StatewiseError` if it is refused at once."""
         session = self._sessions.directory.find(step.session_id)
+        if len(self._arrivals) >= self._sessions.steps.room and self._is_new(session, step.position):
+            self._shed(session, asker, tag)
+            return
         model = self._models[int(self._sessions.model[session])]
         timesteps = check_shapes(model.spec, step.inputs, self._limits.timesteps)
         handle = int(self._sessions.directory.handles[session])
@@ -268,9 +272,20 @@ class Batcher:
             self._turn_away(column, place, problem)
         return column.only(_others(len(column.sessions), wrong)) if wrong else column
 
+    def _is_new(self, session: int, position: int | None) -> bool:
+        """Whether a step of this position would be admitted as a new one, rather than answered from what is there already."""
+        return position is None or position == self._sessions.tail[session]
+
+    def _shed(self, session: int, asker: Asker, tag: object) -> None:
+        """Refuses a step that there is no room for before anything else is done for it: overload must not cost what it lacks."""
+        self._metrics.steps_rejected.labels(str(Reason.OVERLOADED)).inc()
+        self._metrics.steps(*self._models[int(self._sessions.model[session])].labels, str(Reason.OVERLOADED)).inc()
+        asker.refuse(tag, 0, int(self._sessions.position[session]), self._full)
+
     def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
         self._metrics.steps_rejected.labels(str(problem.reason)).inc()
         self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
+        column.model.statistics.failed.add(self._clock() - column.arrived)
         column.audience.refuse(place, int(self._sessions.position[column.sessions[place]]), problem)
 
     def _replay(self, column: Column, place: int, ring: int) -> None:
@@ -421,6 +436,7 @@ class Batcher:
         self._metrics.steps(*labels, "OK").inc(len(steps))
         self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
         self._metrics.step_seconds(*labels).observe(now - column.arrived, len(steps))
+        run.model.statistics.answer(len(steps), now - column.arrived)
 
     def _answer_joined(self, steps: Indices, answer: Answer) -> None:
         for row, step in enumerate(steps.tolist()):
@@ -442,6 +458,7 @@ class Batcher:
             column.steps[place] = NONE
             self._let_go(number, column, 1)
             self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
+            column.model.statistics.failed.add(self._clock() - column.arrived)
             for each, seat in [(column, place), *self._joined.pop(step, ())]:
                 each.audience.refuse(seat, position, problem)
         self._line_up(failures.ready)
@@ -482,14 +499,18 @@ class Batcher:
             self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))
 
     def _measure(self, run: _Run, ended: float) -> None:
-        labels = run.model.labels
-        self._metrics.compute_seconds(*labels).observe(ended - run.started)
+        labels, seconds = run.model.labels, ended - run.started
+        self._metrics.compute_seconds(*labels).observe(seconds)
         self._metrics.commit_seconds(*labels).observe(self._clock() - ended)
         self._metrics.engine_busy_seconds.inc(ended - max(run.started, self._busy_until))  # the next may wait for this one's end
         self._busy_until = ended
         if self.traces:
             self.traces.ran(labels, run.parts, len(run.steps), run.started, ended, self._clock())
         self._metrics.batch_steps(*labels).observe(len(run.steps))
+        run.model.statistics.ran(len(run.steps), seconds)
+        for part in run.parts:
+            if not part.offset:
+                run.model.statistics.queued.add(run.started - part.column.arrived, len(part.seated(run.steps)))
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Runs a callback of the loop; whatever goes wrong in it, the batcher cannot be trusted any more."""

@@ -64,6 +64,7 @@ class ServeSettings(BaseSettings):
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=2**31 - 1)
     memory_bytes: int = Field(0, ge=0)
     unsealed_snapshots: bool = False
+    model_control: bool = False
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
     trace_to: str = ""

@@ -136,6 +136,11 @@ class Host:
         """Set when the batcher has died or a run hangs."""
         return self.batcher.failed
 
+    @property
+    def accepts(self) -> bool:
+        """Whether new sessions and steps are taken on."""
+        return not self._draining and not self.failed.is_set()
+
     async def start(self) -> None:
         """Loads what new sessions get, and begins to look after sessions and versions."""
         await self.models.refresh()

@@ -24,6 +24,7 @@ from statewise.metrics import ServerMetrics
 from statewise.repository import Repository, RepositoryError, Serving, Stamp
 from statewise.sessions import RESERVED_ROWS, Rows, Sessions
 from statewise.spec import ModelSpec, StateSpec
+from statewise.statistics import Statistics
 
 log = structlog.get_logger()
 Key = tuple[str, int]
@@ -47,6 +48,7 @@ class Served:
         number: by which the session table knows it.
         retiring: whether new sessions get another version.
         labels: of its metrics.
+        statistics: what it has done.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Served:
     pool: Pooled
     retiring: bool = False
     labels: tuple[str, str] = field(init=False)
+    statistics: Statistics = field(default_factory=Statistics)
 
     def __post_init__(self) -> None:
         self.labels = (self.name, str(self.version))
@@ -90,6 +93,7 @@ class Models:
         self.repository = repository
         self.ready: dict[Key, Served] = {}
         self.refused: dict[Key, str] = {}
+        self.withheld: set[str] = set()  # models that new sessions do not get, whatever the repository says
         self._of_number: dict[int, Served] = {}
         self._sessions = sessions
         self._limits = limits
@@ -115,6 +119,8 @@ class Models:
         models = self.repository.models()
         self._forget_all_but(models)
         for model in models:
+            if model in self.withheld:
+                continue
             try:
                 serving = self.serving(model)
             except RepositoryError as problem:
@@ -139,6 +145,8 @@ class Models:
             ModelUnknown: there is no such model or version.
             EngineFailed: it cannot be loaded.
         """
+        if model in self.withheld:
+            raise error(Reason.MODEL_UNKNOWN, f"model {model!r} is withheld: load it first")
         try:
             number = version or self.serving(model).choose(session_id)
             if served := self.ready.get((model, number)):
@@ -151,6 +159,30 @@ class Models:
         if served is None:
             raise error(Reason.ENGINE_FAILED, f"model {model!r} cannot be loaded: {self.refused[model, number]}")
         return served
+
+    def is_ready(self, model: str, version: int = 0) -> bool:
+        """Whether a new session of a model would get a version that is in memory."""
+        try:
+            number = version or self.serving(model).default
+        except RepositoryError:
+            return False
+        there = (model, number) in self.ready or (not version and model in self._last_good)
+        return there and model not in self.withheld
+
+    async def load(self, model: str) -> None:
+        """Gives new sessions a model again, and tries again what could not be loaded; raises `ModelUnknown` or `EngineFailed`."""
+        self.withheld.discard(model)
+        self.refused = {key: why for key, why in self.refused.items() if key[0] != model}
+        await self.find(model, 0, "")
+
+    async def withhold(self, model: str) -> None:
+        """Gives new sessions a model no more; it leaves memory with its last session. Raises `ModelUnknown`."""
+        try:
+            self.repository.versions(model)
+        except RepositoryError as problem:
+            raise error(Reason.MODEL_UNKNOWN, str(problem)) from problem
+        self.withheld.add(model)
+        await self.refresh()
 
     def serving(self, model: str) -> Serving:
         """Returns what new sessions get; a file is read again only when it has changed. Raises `RepositoryError`."""
@@ -230,6 +262,8 @@ class Models:
 
     def _stands_in(self, served: Served) -> bool:
         """Whether new sessions get this version because the one that the repository names cannot be loaded."""
+        if served.name in self.withheld:
+            return False
         try:
             return (served.name, self.serving(served.name).default) in self.refused
         except RepositoryError:
@@ -246,6 +280,7 @@ class Models:
         """Lets go of what is known of models that the repository has no more."""
         self._serving = {model: known for model, known in self._serving.items() if model in models}
         self.refused = {key: why for key, why in self.refused.items() if key[0] in models}
+        self.withheld &= set(models)
 
     def _refuse(self, key: Key, why: str) -> None:
         if self.refused.get(key) != why:

@@ -23,9 +23,12 @@ from grpc_reflection.v1alpha import reflection
 from statewise.config import ServeSettings
 from statewise.engine import choose_provider, has_gpu
 from statewise.host import Host
+from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
+from statewise.probes import with_health
 from statewise.repository import Repository
 from statewise.rpc.counted import CountCalls, methods
+from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.tracing import StepTraces, exported
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
@@ -33,6 +36,7 @@ from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_g
 SERVICES = (
     sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 CALLS_WAITING = 20_000
 EXIT_OK, EXIT_FORCED, EXIT_ENGINE_DIED = 0, 1, 70
@@ -65,6 +69,8 @@ class Server:
         self.host = Host(Repository(settings.repository), settings.limits, provider, self.metrics, settings.threads)
         self.host.batcher.traces = _traces(settings)
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
+        self._inference = InferenceServicer(self.host, model_control=settings.model_control)
+        self._started = False
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
         self._metrics_server: tuple[WSGIServer, threading.Thread] | None = None
@@ -81,6 +87,7 @@ class Server:
         await self._grpc.start()
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it again and again
+        self._started = True
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self.metrics.ready.set(1)
@@ -92,6 +99,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
+        self._inference.end_streams()
         await self._grpc.stop(1.0)
         await self.stop()
 
@@ -125,11 +133,13 @@ class Server:
             ("grpc.server.max_pending_requests_hard_limit", CALLS_WAITING),
         ]
         server = grpc.aio.server(interceptors=[CountCalls(self.metrics.calls)], options=options)
-        for descriptor in (*sequence_pb2.DESCRIPTOR.services_by_name.values(), *model_pb2.DESCRIPTOR.services_by_name.values()):
-            for method in methods(descriptor):
-                self.metrics.calls.know(*method)
+        for file in (sequence_pb2, model_pb2, open_inference_pb2):
+            for service in file.DESCRIPTOR.services_by_name.values():
+                for method in methods(service):
+                    self.metrics.calls.know(*method)
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.host), server)  # type: ignore[no-untyped-call]
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.reflection:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -148,6 +158,10 @@ class Server:
             self._metrics_server = prometheus_client.start_http_server(int(port), host.strip("[]"), self.metrics.registry)
         except OSError as error:
             raise StartError(f"cannot listen on {self.settings.metrics_listen} for metrics: {error.strerror}") from error
+        pages = self._metrics_server[0]
+        metrics = pages.get_app()
+        assert metrics
+        pages.set_app(with_health(metrics, lambda: self._started and self.host.accepts))
         self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"
 
 

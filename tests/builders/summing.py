@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,10 @@ from statewise.catalog import Loaded
 from statewise.config import Limits
 from statewise.engine import Batch, EngineError, Outcome, StatePool
 from statewise.host import Host
+from statewise.inference import open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
 from statewise.repository import MODEL_FILE, Repository
+from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.spec import ModelSpec, StateSpec, TensorSpec
 from statewise.v1 import model_pb2_grpc, sequence_pb2_grpc
@@ -170,6 +173,7 @@ class Serving:
     summing: Summing
     servicer: SequenceServicer
     server: grpc.aio.Server
+    inference: InferenceServicer
 
     @property
     def host(self) -> Host:
@@ -185,10 +189,12 @@ async def serving(**options: object) -> AsyncIterator[Serving]:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(servicer, server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(made.host), server)
+        inference = InferenceServicer(made.host, model_control=True, clock=options.get("clock") or time.monotonic)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
-            yield Serving(f"127.0.0.1:{port}", made, servicer, server)
+            yield Serving(f"127.0.0.1:{port}", made, servicer, server, inference)
         finally:
             made.release()
             await server.stop(None)

@@ -67,6 +67,29 @@ async def test_pending_inputs_have_a_limit_in_bytes_as_well(framed):
             assert made.host.batcher._bytes == 0
 
 
+async def test_a_full_server_refuses_new_steps_unread_and_still_answers_repeated_ones():
+    """Overload must not cost what it lacks: a new step is refused before its inputs are looked at; a repeated one needs no room."""
+    async with summing(limits=Limits(pending_steps=2)) as made:
+        again, *others = [(await made.host.open(Open("sum"))).session_id for _ in range(3)]
+        listener, x = Listener(), {"x": np.ones((1, 2), np.float32)}
+        made.host.step(Step(again, x, position=0), listener, 0)
+        while not listener.heard:
+            await asyncio.sleep(0)
+        made.hold()
+        for session_id in others:
+            made.host.step(Step(session_id, x, position=0), listener, 1)
+        await made.until(2)
+        made.host.step(Step(again, {}, position=1), listener, 2)
+        assert [told.problem.reason for told in listener.heard if told.problem] == [Reason.OVERLOADED]
+        made.host.step(Step(again, x, position=0), listener, 3)
+        while len(listener.heard) < 3:
+            await asyncio.sleep(0)
+        assert [(told.total.tolist(), told.position) for told in listener.heard if not told.problem] == [([[1, 1]], 1)] * 2
+        made.release()
+        await made.until(0)
+        assert len(listener.heard) == 5
+
+
 async def test_streams_that_do_not_read_are_not_read_and_hold_nobody_up():
     """They write and never read: the server holds no more of each than its limits (`make soak`: 300), and others step on."""
     narrow = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)]

@@ -32,6 +32,7 @@ def serve(
         int | None, typer.Option(help="Of models and the states they reserve; 0: no limit.", show_default="0")
     ] = None,
     unsealed_snapshots: Annotated[bool | None, typer.Option(help="Give and take snapshots, which clients could alter.")] = None,
+    model_control: Annotated[bool | None, typer.Option(help="Let Triton's clients load and unload models.")] = None,
     idle_timeout_seconds: Annotated[
         float | None, typer.Option(help="A session ends after this idle time.", show_default="600")
     ] = None,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import status_pb2
 from numpy.typing import NDArray
 
 from statewise.config import Limits
@@ -133,11 +132,7 @@ def frame_response(request_id: int, answer: Answer, rows: Indices | None) -> seq
 
 def frame_refusal(request_id: int, refused: Sequence[tuple[int, int, StatewiseError]]) -> sequence_pb2.StepFrameResponse:
     """Returns the answer to rows of a frame that failed: row, position and why."""
-    statuses: dict[int, status_pb2.Status] = {}  # of a frame that is refused as a whole, all rows have one problem
-    errors = []
-    for row, position, problem in refused:
-        status = statuses.get(id(problem)) or statuses.setdefault(id(problem), to_status(problem))
-        errors.append(sequence_pb2.RowError(row=row, position=position, error=status))
+    errors = [sequence_pb2.RowError(row=row, position=position, error=to_status(problem)) for row, position, problem in refused]
     return sequence_pb2.StepFrameResponse(request_id=request_id, errors=errors)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf import any_pb2
@@ -37,9 +38,21 @@ CODE_OF_REASON: dict[Reason, grpc.StatusCode] = {
     Reason.LOST: grpc.StatusCode.NOT_FOUND,
 }
 
+_made: WeakKeyDictionary[StatewiseError, status_pb2.Status] = WeakKeyDictionary()
+
 
 def to_status(error: StatewiseError) -> status_pb2.Status:
-    """Returns the status of an error, with ErrorInfo and, where there is a time to wait, RetryInfo."""
+    """Returns the status of an error, with ErrorInfo and, where there is a time to wait, RetryInfo.
+
+    It is made once: a frame that is refused as a whole, and all that come to a full server, are told one and the same error.
+    """
+    status = _made.get(error)
+    if status is None:
+        status = _made[error] = _status(error)
+    return status
+
+
+def _status(error: StatewiseError) -> status_pb2.Status:
     code = CODE_OF_REASON[error.reason] if error.reason else grpc.StatusCode.UNKNOWN
     details = [_packed(error_details_pb2.ErrorInfo(reason=str(error.reason or ""), domain=DOMAIN, metadata=error.metadata))]
     if error.retry_after_seconds is not None:

@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 
 from statewise.conversation import Answer, Frame, Indices, Step
 from statewise.errors import Reason, StatewiseError, error
+from statewise.inference import open_inference_pb2
 from statewise.rpc import codec
 from statewise.rpc.status import to_status
 from statewise.tracing import parent_of
@@ -31,8 +32,10 @@ ROWS_REFUSED = 4 * ROWS
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext
-Request = TypeVar("Request", sequence_pb2.StepRequest, sequence_pb2.StepFrameRequest)
-Response = TypeVar("Response", sequence_pb2.StepResponse, sequence_pb2.StepFrameResponse)
+Request = TypeVar("Request", sequence_pb2.StepRequest, sequence_pb2.StepFrameRequest, open_inference_pb2.ModelInferRequest)
+Response = TypeVar(
+    "Response", sequence_pb2.StepResponse, sequence_pb2.StepFrameResponse, open_inference_pb2.ModelStreamInferResponse
+)
 
 
 class Steps(Protocol):
@@ -111,6 +114,18 @@ class Stream(ABC, Generic[Request, Response]):
         self._bytes += size
         self._responses.append((response, rows, size))
         self._wake()
+
+    def drop(self, rows: int) -> None:
+        """Counts steps that get no response."""
+        self._unanswered -= rows
+        self._rows -= rows
+        self._room.set()
+        self._wake()
+
+    def end_with(self, problem: StatewiseError) -> None:
+        """Ends the stream with a status, once what was read before is answered."""
+        self._broken = self._broken or problem
+        self.end()
 
     async def _read(self, context: Context[Request, Response]) -> None:
         try:
