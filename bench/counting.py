@@ -40,9 +40,9 @@ def main() -> None:
     silent = Server.start([sys.executable, "-m", "bench.counting", "--silent", str(repository)])
     with statewise(repository) as counting, silent:
         counting.metrics = ""  # it is not scraped meanwhile: two scrapes in a second or two are more than anybody makes
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             for workload in WORKLOADS:
-                for server in (counting, silent):
+                for server in (counting, silent) if number % 2 else (silent, counting):
                     used.setdefault((workload.name, server is counting), []).append(_measure(server, workload, options.seconds))
     for workload in WORKLOADS:
         on, off = (statistics.median(used[workload.name, counts]) for counts in (True, False))
