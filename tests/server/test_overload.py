@@ -73,8 +73,8 @@ async def test_a_full_server_refuses_new_steps_unread_and_still_answers_repeated
         again, *others = [(await made.host.open(Open("sum"))).session_id for _ in range(3)]
         listener, x = Listener(), {"x": np.ones((1, 2), np.float32)}
         made.host.step(Step(again, x, position=0), listener, 0)
-        while not listener.heard:
-            await asyncio.sleep(0)
+        await made.until(1)
+        await made.until(0)
         made.hold()
         for session_id in others:
             made.host.step(Step(session_id, x, position=0), listener, 1)
@@ -82,12 +82,10 @@ async def test_a_full_server_refuses_new_steps_unread_and_still_answers_repeated
         made.host.step(Step(again, {}, position=1), listener, 2)
         assert [told.problem.reason for told in listener.heard if told.problem] == [Reason.OVERLOADED]
         made.host.step(Step(again, x, position=0), listener, 3)
-        while len(listener.heard) < 3:
-            await asyncio.sleep(0)
-        assert [(told.total.tolist(), told.position) for told in listener.heard if not told.problem] == [([[1, 1]], 1)] * 2
         made.release()
         await made.until(0)
-        assert len(listener.heard) == 5
+        assert [told.tag for told in listener.heard if told.problem] == [2]
+        assert [(told.total.tolist(), told.position) for told in listener.heard if not told.problem] == [([[1, 1]], 1)] * 4
 
 
 async def test_streams_that_do_not_read_are_not_read_and_hold_nobody_up():
