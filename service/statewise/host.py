@@ -23,7 +23,9 @@ from statewise.catalog import load
 from statewise.config import Limits
 from statewise.conversation import Array, Asker, Frame, Indices, Step
 from statewise.engine import Provider, initial
-from statewise.errors import Reason, error
+from statewise.errors import Reason, StatewiseError, error
+from statewise.events import Events
+from statewise.gauges import watch
 from statewise.inputs import check_constants
 from statewise.metrics import ServerMetrics
 from statewise.models import Loader, Models, Served
@@ -125,7 +127,9 @@ class Host:
         )
         self.models = Models(repository, self.sessions, limits, provider, threads, metrics, loader)
         self.batcher = Batcher(self.sessions, self.models, limits, metrics, clock)
+        self.events = Events(metrics)
         self._metrics = metrics
+        watch(metrics, self.sessions, limits, clock)
         self._clock = clock
         self._draining = False
         self._aside = asyncio.Semaphore(2 * limits.batch)  # rows that neither a session nor a run holds; see `Models._pool`
@@ -152,6 +156,18 @@ class Host:
         Raises:
             ModelUnknown, AlreadyOpen, Overloaded, InvalidInput, SessionGone, EngineFailed, Unavailable: nothing was opened.
         """
+        try:
+            opened = await self._open(asked)
+        except StatewiseError as problem:
+            self.events.refused(asked.session_id, asked.model, problem)
+            raise
+        if opened.resumed:
+            self.events.resumed(opened.session_id, opened.position)
+        else:
+            self._tell(opened, "restored" if asked.snapshot else "opened")
+        return opened
+
+    async def _open(self, asked: Open) -> Opened:
         self._refuse_draining()
         timeout = self._timeout(asked.idle_timeout_seconds)
         _check_lengths(asked.session_id, asked.token)
@@ -174,7 +190,7 @@ class Host:
                 idle = min(idle, self.limits.longest_idle_timeout_seconds)
                 opening = Opening(served.number, served.pool.number, idle, retained, asked.token, asked.number)
                 position = snapshot.position if snapshot else 0
-                return self._count(self._opened(self.sessions.open(session_id, opening, self._clock(), row, position)))
+                return self._opened(self.sessions.open(session_id, opening, self._clock(), row, position))
         except BaseException:
             self._give_back(served, row)
             raise
@@ -201,7 +217,7 @@ class Host:
             int(table.model[parent]), int(table.pool[parent]), float(table.idle_timeout[parent]), int(table.retained[parent]), token
         )
         child = table.fork(parent, new_session_id or secrets.token_hex(16), opening, self._clock())
-        return self._count(self._opened(child))
+        return self._tell(self._opened(child), "forked")
 
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns a session's committed state. It is pinned while it is read, and the session may be stepped meanwhile."""
@@ -225,22 +241,34 @@ class Host:
             return Closed(closed=False, position=0)
         number, failures = ended
         position = int(self.sessions.position[number])
+        self._ended(session_id, number, "closed")
         self.batcher.close(failures)
-        self._metrics.sessions_ended.labels("closed").inc()
         return Closed(closed=True, position=position)
 
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a step on; see `Batcher.step`."""
-        self._refuse_draining()
-        self.batcher.step(step, asker, tag)
+        try:
+            self._refuse_draining()
+            self.batcher.step(step, asker, tag)
+        except StatewiseError as problem:
+            self._metrics.steps_rejected.labels(str(problem.reason)).inc()
+            raise
 
     def frame(self, frame: Frame, asker: Asker, tag: object) -> None:
         """Takes a frame on; see `Batcher.frame`."""
-        self._refuse_draining()
-        if len(frame.handles) > self.limits.frame_rows:
-            message = f"handles: a frame takes at most {self.limits.frame_rows} sessions, not {len(frame.handles)}"
-            raise error(Reason.BAD_FIELD, message, field="handles")
-        self.batcher.frame(frame, asker, tag)
+        try:
+            self._refuse_draining()
+            if len(frame.handles) > self.limits.frame_rows:
+                message = f"handles: a frame takes at most {self.limits.frame_rows} sessions, not {len(frame.handles)}"
+                raise error(Reason.BAD_FIELD, message, field="handles")
+            self.batcher.frame(frame, asker, tag)
+        except StatewiseError as problem:
+            self._metrics.steps_rejected.labels(str(problem.reason)).inc(len(frame.handles))
+            raise
+
+    def refused(self, problem: StatewiseError, **who: object) -> None:
+        """Notes for the log that a step failed; see `Events.steps_refused`."""
+        self.events.steps_refused(problem, **who)
 
     def forget(self, asker: Asker) -> None:
         """Answers a stream no more."""
@@ -321,20 +349,31 @@ class Host:
             resumed,
         )
 
-    def _count(self, opened: Opened) -> Opened:
-        self._metrics.sessions_opened.labels(opened.model.name, str(opened.model.version)).inc()
+    def _tell(self, opened: Opened, how: str) -> Opened:
+        self.events.opened(opened.session_id, opened.model.labels, opened.position, how)
         return opened
+
+    def _ended(self, session_id: str, number: int, how: str) -> None:
+        table = self.sessions
+        self.events.ended(session_id, how, self._clock() - float(table.opened[number]), int(table.position[number]))
 
     async def _look_after(self) -> None:
         """Once a second: ends idle sessions, and tells when a run hangs."""
         while True:
+            slept = time.perf_counter()
             await asyncio.sleep(SCAN_SECONDS)
-            expired = self.sessions.expire(self._clock())
-            if len(expired):
-                self._metrics.sessions_ended.labels("expired").inc(len(expired))
+            self._metrics.loop_lag_seconds.observe(max(0.0, time.perf_counter() - slept - SCAN_SECONDS))
+            self._expire(self._clock())
+            self.events.look()
             if self.batcher.hangs(HANG_SECONDS):
                 log.error("a run of the engine hangs", seconds=HANG_SECONDS)
                 self.failed.set()
+
+    def _expire(self, now: float) -> None:
+        names = [(self.sessions.directory.ids[number], number) for number in self.sessions.due(now).tolist()]
+        self.sessions.expire(now)
+        for session_id, number in names:
+            self._ended(session_id, number, "expired")
 
     async def _follow(self) -> None:
         """Once a second, but for the time that a load takes: finds new versions."""
