@@ -280,7 +280,9 @@ class Batcher:
     def _shed(self, session: int, asker: Asker, tag: object) -> None:
         """Refuses a step that there is no room for before anything else is done for it: overload must not cost what it lacks."""
         self._metrics.steps_rejected.labels(str(Reason.OVERLOADED)).inc()
-        self._metrics.steps(*self._models[int(self._sessions.model[session])].labels, str(Reason.OVERLOADED)).inc()
+        model = self._models[int(self._sessions.model[session])]
+        self._metrics.steps(*model.labels, str(Reason.OVERLOADED)).inc()
+        model.statistics.failed.add(0.0)
         asker.refuse(tag, 0, int(self._sessions.position[session]), self._full)
 
     def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
