@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test fuzz soak chaos gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean compose-files image-check
+.PHONY: help setup proto check test fuzz soak chaos gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean compose-files image-check board prometheus-check
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -18,12 +18,16 @@ setup: .venv/.installed ## install everything into .venv
 proto: setup ## generate the stubs from protos/
 	$(BIN)/python scripts/protocol.py generate
 
+board: setup ## write the Grafana board, the alerts and the page of metrics from deploy/observability
+	$(BIN)/python -m deploy.observability generate
+
 check: setup ## format, lint, types, floors, protos, Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/protocol.py check
+	$(BIN)/python -m deploy.observability check
 	$(BIN)/hadolint Dockerfile
 
 test: setup ## run the tests
@@ -44,6 +48,9 @@ compose-files: ## make certificates, a key and passwords for compose.yaml, in va
 
 image-check: setup ## install as the Dockerfile does, into a folder, and serve from it as a user who owns nothing
 	@scripts/image-check
+prometheus-check: setup ## have a real Prometheus scrape a server and answer every panel and alert (half a minute)
+	@scripts/install-system-tools
+	$(BIN)/pytest -q -m prometheus
 
 gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'

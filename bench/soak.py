@@ -57,7 +57,7 @@ def served(server: Server) -> int:
 
 def taken(server: Server) -> int:
     """Returns how many steps the server has answered or refused."""
-    return counted(server, "steps_total") + counted(server, "steps_rejected_total")
+    return counted(server, "steps_total")
 
 
 class Memory:

@@ -36,6 +36,7 @@ from statewise.runs import run_apart
 from statewise.scheduler import Scheduler
 from statewise.sessions import NONE, RETRY_SECONDS, Failures, Kept, Sessions, digests
 from statewise.stores import Outcome as Stored
+from statewise.tracing import StepTraces
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
@@ -71,6 +72,7 @@ class Batcher:
     ) -> None:
         capacity = limits.pending_steps
         self.failed = asyncio.Event()
+        self.traces: StepTraces | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self.keeper: Keeper | None = None  # where there is a store
         self._sessions = sessions
@@ -96,8 +98,8 @@ class Batcher:
         self._seen = 0
         self._pumping = False
         self._quiet = asyncio.Event()
-        metrics.steps_pending.set_function(lambda: len(sessions.steps))
-        metrics.sessions_open.set_function(lambda: len(sessions))
+        self._busy_until = 0.0
+        metrics.steps_pending_bytes.set_function(lambda: self._bytes)
 
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a single step on, to be answered through `asker`; raises `StatewiseError` if it is refused at once."""
@@ -119,6 +121,7 @@ class Batcher:
         refused = {} if roster.whole else self._rosters.strangers(frame.handles, sessions)
         for row, problem in refused.items():
             position = int(self._sessions.position[sessions[row]]) if sessions[row] != NONE else 0
+            self._metrics.steps_rejected.labels(str(problem.reason)).inc()
             asker.refuse(tag, row, position, problem)
         if model is None or len(refused) == len(sessions):
             return
@@ -227,6 +230,8 @@ class Batcher:
             self._wait(admission.ready, column, column.timesteps)
         for place, step in admission.joined:
             self._joined.setdefault(step, []).append((column, place))
+        if admission.joined:
+            self._metrics.steps_joined.inc(len(admission.joined))
         if not column.left:
             column.inputs = {}  # who joined needs none
         for place, ring in admission.replayed:
@@ -278,10 +283,14 @@ class Batcher:
     def _shed(self, session: int, asker: Asker, tag: object) -> None:
         """Refuses a step that there is no room for before anything else is done for it: overload must not cost what it lacks."""
         self._metrics.steps_rejected.labels(str(Reason.OVERLOADED)).inc()
+        model = self._models[int(self._sessions.model[session])]
+        self._metrics.steps(*model.labels, str(Reason.OVERLOADED)).inc()
+        model.statistics.failed.add(0.0)
         asker.refuse(tag, 0, int(self._sessions.position[session]), self._full)
 
     def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
         self._metrics.steps_rejected.labels(str(problem.reason)).inc()
+        self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
         column.model.statistics.failed.add(self._clock() - column.arrived)
         column.audience.refuse(place, int(self._sessions.position[column.sessions[place]]), problem)
 
@@ -332,7 +341,7 @@ class Batcher:
             started = self._clock()
             for part in parts:
                 if not part.offset:
-                    self._metrics.queue_seconds.observe(started - part.column.arrived, len(part.seated(steps)))
+                    self._metrics.queue_seconds(*model.labels).observe(started - part.column.arrived, len(part.seated(steps)))
             batch = batch_of(model.spec, parts, source, targets)
             if model.spec.controls:
                 batch = replace(batch, controls=self._controls(model, steps, parts))
@@ -390,12 +399,17 @@ class Batcher:
 
     def _finish(self, run: _Run, returned: tuple[Outcome, dict[int, EngineError]]) -> None:
         outcome, problems = returned
+        ended = self._clock()
         self._under_way.remove(run)
-        self._measure(run)
         if every(outcome.finite):
             for part in run.parts:
                 self._settle(run, outcome, part)
-            return
+        else:
+            self._settle_apart(run, outcome, problems)
+        self._measure(run, ended)
+
+    def _settle_apart(self, run: _Run, outcome: Outcome, problems: dict[int, EngineError]) -> None:
+        """Fails the steps that left what is not finite, or failed the engine, and settles the others."""
         for seat in (~outcome.finite).nonzero()[0].tolist():
             problem = _engine_failed(problems[seat]) if seat in problems else _not_finite()
             self._refuse(self._sessions.fail(int(run.steps[seat]), problem, int(run.targets[seat])))
@@ -453,7 +467,7 @@ class Batcher:
         labels = run.model.labels
         self._metrics.steps(*labels, "OK").inc(len(steps))
         self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
-        self._metrics.step_seconds.observe(now - column.arrived, len(steps))
+        self._metrics.step_seconds(*labels).observe(now - column.arrived, len(steps))
         run.model.statistics.answer(len(steps), now - column.arrived)
 
     def checkpoint(self, model: Served, sessions: Indices) -> None:
@@ -591,9 +605,14 @@ class Batcher:
         if not steps.waiters[step] and not steps.running[step] and not steps.done[step]:
             self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))
 
-    def _measure(self, run: _Run) -> None:
-        labels, seconds = run.model.labels, self._clock() - run.started
+    def _measure(self, run: _Run, ended: float) -> None:
+        labels, seconds = run.model.labels, ended - run.started
         self._metrics.compute_seconds(*labels).observe(seconds)
+        self._metrics.commit_seconds(*labels).observe(self._clock() - ended)
+        self._metrics.engine_busy_seconds.inc(ended - max(run.started, self._busy_until))  # the next may wait for this one's end
+        self._busy_until = ended
+        if self.traces:
+            self.traces.ran(labels, run.parts, len(run.steps), run.started, ended, self._clock())
         self._metrics.batch_steps(*labels).observe(len(run.steps))
         run.model.statistics.ran(len(run.steps), seconds)
         for part in run.parts:

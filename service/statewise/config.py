@@ -13,6 +13,8 @@ from statewise.access import is_local
 from statewise.stores.address import check, leaves_the_machine
 
 Provider = Literal["auto", "cpu", "cuda"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "pretty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,15 @@ class ServeSettings(BaseSettings):
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
     drain_pause_seconds: float = Field(0.0, ge=0, le=600)
+    trace_to: str = ""
+    trace_share: float = Field(0.001, ge=0, le=1)
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
 
-    @field_validator("listen", "metrics_listen", "health_listen", "console_listen")
+    @field_validator("listen", "metrics_listen", "health_listen", "console_listen", "trace_to")
     @classmethod
     def _address(cls, value: str, field: ValidationInfo) -> str:
-        if not value and field.field_name in ("health_listen", "console_listen"):
+        if not value and field.field_name not in ("listen", "metrics_listen"):
             return value
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):

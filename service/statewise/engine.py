@@ -87,10 +87,17 @@ def choose_provider(wanted: str) -> Provider:
     return "CUDAExecutionProvider"
 
 
-def _finds_cuda() -> bool:
+def has_gpu() -> bool:
+    """Returns whether NVIDIA's driver is there."""
     try:
-        ctypes.CDLL("libcuda.so.1")  # NVIDIA's driver; without it ONNX Runtime would try at length, and complain
+        ctypes.CDLL("libcuda.so.1")
     except OSError:
+        return False
+    return True
+
+
+def _finds_cuda() -> bool:
+    if not has_gpu():  # ONNX Runtime would try at length, and complain
         return False
     try:
         _open(rows_reader([StateSpec("state", "next", "float32", (1,))]).SerializeToString(), "CUDAExecutionProvider", 1)

@@ -25,6 +25,8 @@ from statewise.conversation import Array, Asker, Frame, Indices, Step
 from statewise.durability import Durability, Keeping
 from statewise.engine import Provider, initial
 from statewise.errors import Reason, StatewiseError, error
+from statewise.events import Events
+from statewise.gauges import watch
 from statewise.inputs import check_constants
 from statewise.keeper import Keeper
 from statewise.metrics import ServerMetrics
@@ -151,7 +153,9 @@ class Host:
         )
         self.models = Models(repository, self.sessions, limits, provider, threads, metrics, loader)
         self.batcher = Batcher(self.sessions, self.models, limits, metrics, clock)
+        self.events = Events(metrics)
         self._metrics = metrics
+        watch(metrics, self.sessions, limits, clock)
         self._clock = clock
         self.sealer = durably.sealer
         self._durably = durably
@@ -183,6 +187,18 @@ class Host:
         Raises:
             ModelUnknown, AlreadyOpen, Overloaded, InvalidInput, SessionGone, EngineFailed, Unavailable: nothing was opened.
         """
+        try:
+            opened = await self._enter_by_door(asked)
+        except StatewiseError as problem:
+            self.events.refused(asked.session_id, asked.model, problem)
+            raise
+        if opened.resumed:
+            self.events.resumed(opened.session_id, opened.position)
+        else:
+            self._tell(opened, "restored" if asked.snapshot else "opened")
+        return opened
+
+    async def _enter_by_door(self, asked: Open) -> Opened:
         self._refuse_draining()
         _check_lengths(asked.session_id, asked.token)
         asked = replace(asked, session_id=asked.session_id or secrets.token_hex(16))
@@ -238,7 +254,7 @@ class Host:
                 if asked.mode is Mode.RESTART:
                     await self.close_inside(asked.session_id)
                 await self._make_room()
-                return self._count(self._opened(self._begin(served, row, began)))
+                return self._opened(self._begin(served, row, began))
         except BaseException:
             self._give_back(served, row)
             raise
@@ -289,7 +305,7 @@ class Host:
             int(table.model[parent]), int(table.pool[parent]), float(table.idle_timeout[parent]), int(table.retained[parent]), token
         )
         child = table.fork(parent, new_session_id or secrets.token_hex(16), opening, self._clock())
-        return self._count(self._opened(child))
+        return self._tell(self._opened(child), "forked")
 
     async def fork_alike(self, session_id: str, new_session_id: str, token: bytes) -> Opened:
         """The same, and the fork of a durable session is as durable as the other, and its own."""
@@ -349,22 +365,34 @@ class Host:
             return Closed(closed=deleted, position=0)
         number, failures = ended
         position = int(self.sessions.position[number])
+        self._ended(session_id, number, "closed")
         self.batcher.close(failures)
-        self._metrics.sessions_ended.labels("closed").inc()
         return Closed(closed=True, position=position)
 
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a step on; see `Batcher.step`."""
-        self._refuse_draining()
-        self.batcher.step(step, asker, tag)
+        try:
+            self._refuse_draining()
+            self.batcher.step(step, asker, tag)
+        except StatewiseError as problem:
+            self._metrics.steps_rejected.labels(str(problem.reason)).inc()
+            raise
 
     def frame(self, frame: Frame, asker: Asker, tag: object) -> None:
         """Takes a frame on; see `Batcher.frame`."""
-        self._refuse_draining()
-        if len(frame.handles) > self.limits.frame_rows:
-            message = f"handles: a frame takes at most {self.limits.frame_rows} sessions, not {len(frame.handles)}"
-            raise error(Reason.BAD_FIELD, message, field="handles")
-        self.batcher.frame(frame, asker, tag)
+        try:
+            self._refuse_draining()
+            if len(frame.handles) > self.limits.frame_rows:
+                message = f"handles: a frame takes at most {self.limits.frame_rows} sessions, not {len(frame.handles)}"
+                raise error(Reason.BAD_FIELD, message, field="handles")
+            self.batcher.frame(frame, asker, tag)
+        except StatewiseError as problem:
+            self._metrics.steps_rejected.labels(str(problem.reason)).inc(len(frame.handles))
+            raise
+
+    def refused(self, problem: StatewiseError, **who: object) -> None:
+        """Notes for the log that a step failed; see `Events.steps_refused`."""
+        self.events.steps_refused(problem, **who)
 
     def forget(self, asker: Asker) -> None:
         """Answers a stream no more."""
@@ -492,30 +520,36 @@ class Host:
             int(table.durable.stored[number]),
         )
 
-    def _count(self, opened: Opened) -> Opened:
-        self._metrics.sessions_opened.labels(opened.model.name, str(opened.model.version)).inc()
+    def _tell(self, opened: Opened, how: str) -> Opened:
+        self.events.opened(opened.session_id, opened.model.labels, opened.position, how)
         return opened
+
+    def _ended(self, session_id: str, number: int, how: str) -> None:
+        table = self.sessions
+        self.events.ended(session_id, how, self._clock() - float(table.opened[number]), int(table.position[number]))
 
     async def _look_after(self) -> None:
         """Once a second: ends idle sessions, and tells when a run hangs."""
         while True:
+            slept = time.perf_counter()
             await asyncio.sleep(SCAN_SECONDS)
+            self._metrics.loop_lag_seconds.observe(max(0.0, time.perf_counter() - slept - SCAN_SECONDS))
             self._expire(self._clock())
+            self.events.look()
             if self.batcher.hangs(HANG_SECONDS):
                 log.error("a run of the engine hangs", seconds=HANG_SECONDS)
                 self.failed.set()
 
     def _expire(self, now: float) -> None:
         """Ends idle sessions, here and in the store, and puts those again that are used and that the store would forget."""
-        durable = self.sessions.durable
-        held = {session: (self.sessions.directory.ids[session], durable.epoch(session)) for session in durable.sessions}
-        expired = self.sessions.expire(now)
-        self._metrics.sessions_ended.labels("expired").inc(len(expired))
+        directory, durable = self.sessions.directory, self.sessions.durable
+        due = [(directory.ids[number], number, durable.epoch(number)) for number in self.sessions.due(now).tolist()]
+        self.sessions.expire(now)
+        for session_id, number, epoch in due:
+            self._ended(session_id, number, "expired")
+            if self._ownership and epoch:
+                self._ownership.delete_soon(session_id, epoch)
         if self._ownership:
-            for session in expired.tolist():
-                session_id, epoch = held.get(session, ("", None))
-                if epoch:
-                    self._ownership.delete_soon(session_id, epoch)
             self._ownership.refresh(now)
 
     async def _follow(self) -> None:

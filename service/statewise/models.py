@@ -116,6 +116,7 @@ class Models:
         self._loading = asyncio.Lock()
         self._numbers = 0
         self._counted: set[Key] = set()  # versions that the metrics tell of
+        metrics.models_refused.set_function(lambda: len(self.refused))
 
     def __getitem__(self, number: int) -> Served:
         return self._of_number[number]
@@ -239,9 +240,11 @@ class Models:
         self.ready[loaded.name, loaded.version] = served
         self._of_number[served.number] = served
         self._counted.add((loaded.name, loaded.version))
+        self._metrics.know(loaded.name, loaded.version)
         if default == loaded.version:
             self._last_good[loaded.name] = served
-        self._metrics.model_info.labels(loaded.name, str(loaded.version), loaded.provider).set(1)
+        self._metrics.model_info.labels(*_info(served)).set(1)
+        self._metrics.model_sessions.labels(*served.labels).set_function(lambda: self._sessions.count(served.number))
         log.info("model ready", model=loaded.name, version=loaded.version, provider=loaded.provider)
 
     def _pool(self, loaded: Loaded) -> Pooled:
@@ -261,6 +264,7 @@ class Models:
             pool = Pooled(self._sessions.add_pool(rows), StatePool(states, count, self._provider), rows)
             self._metrics.rows_used.labels(str(pool.number)).set_function(lambda: rows.used)
             self._metrics.rows.labels(str(pool.number)).set(rows.count)
+            self._metrics.rows_bytes.labels(str(pool.number)).set(pool.states.bytes)
             self._pools[states] = pool
         return self._pools[states]
 
@@ -300,7 +304,13 @@ class Models:
         if not any(other.pool is served.pool for other in self.ready.values()):
             del self._pools[served.spec.states]
             self._sessions.remove_pool(served.pool.number)
-            for gauge in (self._metrics.rows_used, self._metrics.rows):
+            for gauge in (self._metrics.rows_used, self._metrics.rows, self._metrics.rows_bytes):
                 gauge.remove(str(served.pool.number))
-        self._metrics.model_info.remove(served.name, str(served.version), served.loaded.provider)
+        self._metrics.model_info.remove(*_info(served))
+        self._metrics.model_sessions.remove(*served.labels)
         log.info("model unloaded", model=served.name, version=served.version)
+
+
+def _info(served: Served) -> tuple[str, ...]:
+    """Returns the labels by which the metrics tell what a version is."""
+    return (*served.labels, served.loaded.provider, str(served.spec.about.get("cell", "")), served.loaded.digest)

@@ -25,13 +25,14 @@ from grpc_reflection.v1alpha import reflection
 from statewise.access import AccessError
 from statewise.config import ServeSettings
 from statewise.durability import Durability, Keeping
-from statewise.engine import choose_provider
+from statewise.engine import choose_provider, has_gpu
 from statewise.host import Durably, Host
 from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
 from statewise.probes import with_health
 from statewise.repository import Repository
 from statewise.rpc.certificates import server_credentials
+from statewise.rpc.counted import CountCalls, methods
 from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.keys import BearerKeys
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
@@ -39,6 +40,7 @@ from statewise.sealing import KeyFilesError, Sealer
 from statewise.stores import Store, StoreError
 from statewise.stores.address import is_file, sqlite_file
 from statewise.stores.opening import open_store
+from statewise.tracing import StepTraces, exported
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Server:
         console: a page about the server; `None` unless the settings name an address for it.
     """
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: ServeSettings, metrics: ServerMetrics | None = None) -> None:
         self.settings = settings
         self.address = ""
         self.health_address = ""
@@ -81,12 +83,14 @@ class Server:
         prometheus_client.ProcessCollector(registry=registry)
         prometheus_client.PlatformCollector(registry=registry)
         prometheus_client.GCCollector(registry=registry)
-        self.metrics = ServerMetrics(registry)
+        self.metrics = metrics or ServerMetrics(registry)
+        provider = choose_provider(settings.provider)
+        self.metrics.provider_fell_back.set(settings.provider != "cpu" and provider == "CPUExecutionProvider" and has_gpu())
         self._store = _store(settings)
         self.host = Host(
             Repository(settings.repository),
             settings.limits,
-            choose_provider(settings.provider),
+            provider,
             self.metrics,
             settings.threads,
             durably=Durably(
@@ -96,6 +100,7 @@ class Server:
                 settings.store_patience_seconds,
             ),
         )
+        self.host.batcher.traces = _traces(settings)
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
         self._inference = InferenceServicer(self.host, model_control=settings.model_control)
         self._started = False
@@ -127,6 +132,7 @@ class Server:
         self._started = True
         for service in (LIVENESS, "", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self.metrics.ready.set(1)
 
     async def drain(self) -> None:
         """Says that it is not ready, refuses new work after a pause, lets pending steps finish in their time, and stops."""
@@ -134,6 +140,7 @@ class Server:
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.sleep(self.settings.drain_pause_seconds)
+        self.metrics.ready.set(0)
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
         self._inference.end_streams()
@@ -151,6 +158,9 @@ class Server:
         if self._store:
             await self._store.close()
             self._store = None
+        if self.host.batcher.traces:
+            await asyncio.to_thread(self.host.batcher.traces.shutdown)
+            self.host.batcher.traces = None
         if self._metrics_server:
             metrics, thread = self._metrics_server
             self._metrics_server = None
@@ -185,7 +195,12 @@ class Server:
             credentials = _credentials(settings)
         except AccessError as problem:
             raise StartError(str(problem)) from problem
-        server = grpc.aio.server(options=options, interceptors=[self._keys] if self._keys else [])
+        counted = CountCalls(self.metrics.calls)
+        server = grpc.aio.server(options=options, interceptors=[counted, self._keys] if self._keys else [counted])
+        for file in (sequence_pb2, model_pb2, open_inference_pb2):
+            for service in file.DESCRIPTOR.services_by_name.values():
+                for method in methods(service):
+                    self.metrics.calls.know(*method)
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.host), server)  # type: ignore[no-untyped-call]
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)  # type: ignore[no-untyped-call]
@@ -275,10 +290,19 @@ def _bound(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredent
     return f"{listen.rpartition(':')[0]}:{port}"
 
 
-async def serve(settings: ServeSettings, announce: Callable[[Server], None]) -> int:
+def _traces(settings: ServeSettings) -> StepTraces | None:
+    if not settings.trace_to:
+        return None
+    try:
+        return exported(settings.trace_to, settings.trace_share)
+    except ModuleNotFoundError as missing:
+        raise StartError(f"--trace-to needs statewise[otel]: pip install 'statewise[otel]' ({missing.name} is missing)") from None
+
+
+async def serve(settings: ServeSettings, announce: Callable[[Server], None], server: Server | None = None) -> int:
     """Runs a server until SIGTERM or SIGINT, or until its engine dies, and returns the process's exit status."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    server = Server(settings)
+    server = server or Server(settings)
     stop = asyncio.Event()
     _catch_signals(stop)
     try:

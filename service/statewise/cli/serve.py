@@ -82,6 +82,16 @@ def serve(
     drain_seconds: Annotated[
         float | None, typer.Option(help="For pending steps and snapshots, after that.", show_default="30")
     ] = None,
+    trace_to: Annotated[
+        str | None, typer.Option(help="HOST:PORT of an OpenTelemetry collector (OTLP, gRPC): traces of steps.", show_default="none")
+    ] = None,
+    trace_share: Annotated[
+        float | None, typer.Option(help="Of the steps of streams that name no trace of their own.", show_default="0.001")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="json, pretty, or auto: pretty where stderr is a terminal.", show_default="auto")
+    ] = None,
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C.
 
@@ -103,9 +113,10 @@ def serve(
     from statewise.server import StartError
     from statewise.server import serve as run
 
-    _log_to_stderr()
     try:
-        status = asyncio.run(run(ServeSettings(**given), _announce))
+        settings = ServeSettings(**given)
+        log_to_stderr(settings.log_level, settings.log_format)
+        status = asyncio.run(run(settings, _announce))
     except pydantic.ValidationError as wrong:
         for problem in wrong.errors():
             typer.echo(f"error: {_told(problem)}", err=True)
@@ -140,16 +151,21 @@ def _announce(server: Server) -> None:
     sys.stdout.flush()
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr(level: str, form: str) -> None:
+    """Has the log written to stderr, a line each event: JSON, or coloured text for people. See `ServeSettings`."""
     import structlog
 
-    pretty = sys.stderr.isatty()
-    shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    pretty = sys.stderr.isatty() if form == "auto" else form == "pretty"
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,  # the request id of the call
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     last: list[Any] = (
         [structlog.dev.ConsoleRenderer()] if pretty else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # the stderr of the moment
     )

@@ -21,6 +21,7 @@ from statewise.errors import Reason, StatewiseError, error
 from statewise.inference import open_inference_pb2
 from statewise.rpc import codec
 from statewise.rpc.status import to_status
+from statewise.tracing import parent_of
 from statewise.v1 import sequence_pb2
 
 ROWS = 4096
@@ -52,6 +53,10 @@ class Steps(Protocol):
         """Answers an asker no more."""
         ...
 
+    def refused(self, problem: StatewiseError, **who: object) -> None:
+        """Notes for the log that a step failed."""
+        ...
+
     def position(self, session_id: str) -> int:
         """Returns a session's position, 0 if it is not open."""
         ...
@@ -65,6 +70,7 @@ class Stream(ABC, Generic[Request, Response]):
     """One client's stream: an `Asker`. Its mutable state is changed by the event loop alone."""
 
     def __init__(self, host: Steps) -> None:
+        self.trace = ""  # W3C's context of the stream, for who traces its steps
         self._host = host
         self._responses: deque[tuple[Response, int, int]] = deque()
         self._bytes = 0  # of these
@@ -77,6 +83,7 @@ class Stream(ABC, Generic[Request, Response]):
 
     async def serve(self, context: Context[Request, Response]) -> None:
         """Reads and writes until the client and its steps are done."""
+        self.trace = parent_of(context.invocation_metadata())
         reader = asyncio.create_task(self._read(context))
         try:
             await self._write(context)
@@ -173,6 +180,7 @@ class StepStream(Stream[sequence_pb2.StepRequest, sequence_pb2.StepResponse]):
 
     def refuse(self, tag: Any, _: int, position: int, problem: StatewiseError) -> None:
         """Sends why a step failed."""
+        self._host.refused(problem, session=tag.session_id, step=tag.request_id)
         self.send(codec.step_refusal(tag, position, problem), 1)
 
 
@@ -205,6 +213,7 @@ class FrameStream(Stream[sequence_pb2.StepFrameRequest, sequence_pb2.StepFrameRe
 
     def refuse(self, tag: Any, row: int, position: int, problem: StatewiseError) -> None:
         """Sends why a row failed, together with others that fail before the loop comes round."""
+        self._host.refused(problem, frame=tag, row=row)
         if not self._refused:
             asyncio.get_running_loop().call_soon(self._send_refused)
         self._refused[tag].append((row, position, problem))

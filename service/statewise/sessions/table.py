@@ -110,6 +110,7 @@ class Sessions:
         self.idle_timeout = np.zeros(capacity, np.float64)
         self.last_used = np.zeros(capacity, np.float64)
         self.number = np.zeros(capacity, np.int64)
+        self.opened = np.zeros(capacity, np.float64)
         self.live = np.zeros(capacity, np.bool_)
         self._pools: dict[int, Rows] = {}
         self._next_pool = 0
@@ -156,6 +157,7 @@ class Sessions:
         self.retained[session] = min(opening.retained, self.widest)
         self.idle_timeout[session], self.last_used[session] = opening.idle_timeout_seconds, now
         self.number[session] = opening.number or self.directory.short_handle(session)
+        self.opened[session] = now
         self.live[session] = True
         self.replies.forget(session)
         self._sessions_of_model[opening.model] = self.count(opening.model) + 1
@@ -264,11 +266,14 @@ class Sessions:
 
     def expire(self, now: float) -> Indices:
         """Ends the sessions that have nothing pending and were idle for longer than their timeout, and returns them."""
-        idle = self.live & (self.pending == 0) & (now - self.last_used > self.idle_timeout)
-        expired = np.flatnonzero(idle)
+        expired = self.due(now)
         for session in expired.tolist():
             self._end(session, Reason.EXPIRED, now)
         return expired
+
+    def due(self, now: float) -> Indices:
+        """Returns the sessions that `expire` would end."""
+        return np.flatnonzero(self.live & (self.pending == 0) & (now - self.last_used > self.idle_timeout))
 
     def _rows(self, sessions: Indices) -> Rows:
         return self._pools[int(self.pool[sessions[0]])]

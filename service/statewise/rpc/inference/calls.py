@@ -24,9 +24,12 @@ class Call(Asking):
 
     async def reply(self, message: wire.ModelInferRequest, now: float) -> wire.ModelInferResponse:
         """Returns the reply to a request that came `now`; raises `StatewiseError`."""
-        self._sequences.ask(read(message, self, now))
         try:
+            self._sequences.ask(read(message, self, now))
             return await self._reply
+        except StatewiseError as problem:
+            self._host.refused(problem, request=message.id)
+            raise
         except asyncio.CancelledError:
             self._host.forget(self)
             self._sequences.forget(self)

@@ -62,6 +62,7 @@ class InferStream(Asking, Stream[wire.ModelInferRequest, wire.ModelStreamInferRe
         self._refuse(request.request_id, position, problem)
 
     def _refuse(self, request_id: str, position: int, problem: StatewiseError) -> None:
+        self._host.refused(problem, request=request_id)
         if self._ends_with_status:
             self.end_with(problem)
             self.drop(1)

@@ -1,0 +1,94 @@
+"""The log: a line for each event in a session's life, one for a burst of refused steps, none for a step, and no secrets."""
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from builders.asking import Listener
+from builders.summing import summing
+from statewise.conversation import Frame, Step
+from statewise.errors import ModelUnknown
+from statewise.events import LINES
+from statewise.host import Open
+
+X = {"x": np.ones((1, 2), np.float32)}
+
+
+def told(lines, event):
+    return [line for line in lines if line["event"] == event]
+
+
+async def test_a_session_s_life_is_told():
+    """Opened, resumed, forked, closed and expired sessions have a line each, with how far they came."""
+    now = [0.0]
+    async with summing(inline=True, clock=lambda: now[0]) as made:
+        with capture_logs() as lines:
+            await made.host.open(Open("sum", session_id="a", token=b"secret"))
+            await made.host.open(Open("sum", session_id="a", token=b"secret"))
+            made.host.fork("a", "b", b"")
+            now[0] = 5.0
+            await made.host.close("a")
+            now[0] = 1e6
+            made.host._expire(now[0])
+        by_event = {line["event"]: line for line in lines}
+        assert by_event["session opened"]["session"] == "a"
+        assert by_event["session resumed"]["session"] == "a"
+        assert by_event["session forked"]["session"] == "b"
+        assert (by_event["session closed"]["session"], by_event["session closed"]["age_seconds"]) == ("a", 5.0)
+        assert by_event["session expired"]["session"] == "b"
+        assert "secret" not in str(lines)
+        assert "handle" not in str(lines)
+
+
+async def test_a_refused_open_is_told():
+    """The line says which model was asked for, and why it was refused."""
+    async with summing() as made:
+        with capture_logs() as lines, pytest.raises(ModelUnknown):
+            await made.host.open(Open("nothing"))
+        (line,) = told(lines, "session refused")
+        assert (line["model"], line["reason"]) == ("nothing", "MODEL_UNKNOWN")
+        assert made.host._metrics.sessions_refused.labels("MODEL_UNKNOWN").value == 1
+
+
+async def test_thousands_of_opens_are_some_lines():
+    """Past the first between two looks they are counted, and every event that was not told is in the count."""
+    async with summing(alone=True) as made:
+        with capture_logs() as lines:
+            for _ in range(LINES + 30):
+                await made.host.open(Open("sum"))
+            assert len(told(lines, "session opened")) == LINES
+            made.host.events.look()
+            assert told(lines, "session opened")[-1]["more"] == 30
+            await made.host.open(Open("sum"))
+            assert len(told(lines, "session opened")) == LINES + 2
+
+
+async def test_steps_write_nothing():
+    """Neither single steps nor frames that run leave a line."""
+    async with summing(inline=True, alone=True) as made:
+        opened = await made.host.open(Open("sum", session_id="a"))
+        with capture_logs() as lines:
+            asker = Listener()
+            for _ in range(20):
+                made.host.step(Step("a", X), asker, None)
+                frame = {"x": X["x"][None]}
+                made.host.frame(Frame(np.array([opened.handle], np.uint64), frame), asker, 1)
+                await made.host.batcher.until_quiet()
+            made.host.events.look()
+        assert len(asker.heard) == 40
+        assert lines == []
+
+
+async def test_a_burst_of_refused_steps_is_a_line():
+    """However many fail for one reason, the next look tells how many, and of the first who and why."""
+    async with summing(alone=True) as made:
+        with capture_logs() as lines:
+            for number in range(1000):
+                with pytest.raises(Exception, match="not known") as refused:
+                    made.host.step(Step("no one", X), Listener(), number)
+                made.host.refused(refused.value, session="no one", step=number)
+            assert lines == []
+            made.host.events.look()
+        (line,) = lines
+        assert (line["event"], line["reason"], line["steps"], line["step"]) == ("steps refused", "UNKNOWN", 1000, 0)
+        assert made.host._metrics.steps_rejected.labels("UNKNOWN").value == 1000
