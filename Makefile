@@ -32,7 +32,7 @@ check: setup ## format, lint, types, floors, protos, Dockerfile
 
 test: setup ## run the tests
 	@scripts/install-system-tools
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 fuzz: setup ## draw a hundred times as many examples, others each time (FUZZ="tests/sessions -k table" for some)
 	$(BIN)/pytest -q --hypothesis-profile=fuzz -o timeout=0 $(or $(FUZZ),tests/sessions)

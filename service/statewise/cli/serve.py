@@ -83,7 +83,7 @@ def serve(
         float | None, typer.Option(help="For pending steps and snapshots, after that.", show_default="30")
     ] = None,
     trace_to: Annotated[
-        str | None, typer.Option(help="HOST:PORT of an OpenTelemetry collector (OTLP, gRPC): traces of steps.", show_default="none")
+        str | None, typer.Option(help="HOST:PORT of an OpenTelemetry collector (OTLP, gRPC): traces of steps.", show_default=False)
     ] = None,
     trace_share: Annotated[
         float | None, typer.Option(help="Of the steps of streams that name no trace of their own.", show_default="0.001")
