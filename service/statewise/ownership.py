@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.batcher import Batcher
+from statewise.commits import Commits
 from statewise.durability import Epoch
 from statewise.errors import Reason, StatewiseError, error
 from statewise.keeper import Keeper, expires_seconds
@@ -45,6 +46,7 @@ class Ownership:
         sessions: Sessions,
         models: Models,
         batcher: Batcher,
+        commits: Commits,
         metrics: ServerMetrics,
         clock: Callable[[], float],
     ) -> None:
@@ -52,6 +54,7 @@ class Ownership:
         self._sessions = sessions
         self._models = models
         self._batcher = batcher
+        self._commits = commits
         self._metrics = metrics
         self._clock = clock
         self._doors: dict[str, asyncio.Lock] = {}
@@ -161,7 +164,7 @@ class Ownership:
         sessions = sessions[~self._sessions.durable.busy[sessions]]
         self._sessions.durable.busy[sessions] = True
         for number in set(self._sessions.model[sessions].tolist()):
-            self._batcher.checkpoint(self._models[number], sessions[self._sessions.model[sessions] == number])
+            self._commits.checkpoint(self._models[number], sessions[self._sessions.model[sessions] == number])
 
     async def _spill(self, sessions: Indices) -> None:
         """Moves sessions into the store; one that is stepped meanwhile stays."""
