@@ -75,13 +75,25 @@ class Settling(Protocol):
 
 
 class Commits:
-    """The durable half of a commit; of the event loop, like the sessions that it changes."""
+    """The durable half of a commit; of the event loop, like the sessions that it changes.
 
-    def __init__(self, keeper: Keeper, sessions: Sessions, settling: Settling, clock: Callable[[], float]) -> None:
+    Args:
+        moved: told of a session that ends here because it is, or may be, another server's now; called before it does.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        sessions: Sessions,
+        settling: Settling,
+        clock: Callable[[], float],
+        moved: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._keeper = keeper
         self._sessions = sessions
         self._settling = settling
         self._clock = clock
+        self._moved = moved
 
     def keep(self, ran: Ran) -> None:
         """Puts what steps made of their sessions into the store, and makes them known once it has told."""
@@ -116,6 +128,7 @@ class Commits:
             elif outcome is None:
                 table.durable.put_off(session, int(table.position[session]))
             else:
+                self._moved(session)
                 self._settling.close(table.end(session, Reason.OWNER_CHANGED, now))
 
     def _kept(self, ran: Ran, outcomes: list[Outcome] | None) -> None:
@@ -138,6 +151,7 @@ class Commits:
         session = int(self._sessions.steps.session[step])
         failed = [each for each, _ in self._sessions.fail(step, problem, target).failed]
         reason = Reason.OWNER_CHANGED if problem.reason is Reason.OWNER_CHANGED else Reason.MOVED
+        self._moved(session)
         failed += [each for each, _ in self._sessions.end(session, reason, now).failed]
         self._settling.close(Failures([(each, problem) for each in failed], np.empty(0, np.int64)))
 

@@ -33,6 +33,7 @@ from statewise.metrics import ServerMetrics
 from statewise.models import Loader, Models, Served
 from statewise.opening import Open, Opened, check_lengths
 from statewise.ownership import Ownership
+from statewise.rebalancing import Rebalancing
 from statewise.repository import Repository
 from statewise.sealing import Sealer
 from statewise.sessions import Opening, Sessions
@@ -46,12 +47,17 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Durably:
-    """Where snapshots are kept, what seals them, and how durable a session is whose Open does not say."""
+    """Where snapshots are kept, what seals them, and how durable a session is whose Open does not say.
+
+    Durable sessions above `rebalance_above` are handed over, `rebalance_rate` a second; 0 is none. See `Rebalancing`.
+    """
 
     store: Store | None = None
     sealer: Sealer | None = None
     default: Keeping = field(default_factory=Keeping)
     patience_seconds: float = 5.0
+    rebalance_above: int = 0
+    rebalance_rate: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,7 @@ class Host:
         self._clock = clock
         self.sealer = durably.sealer
         self._ownership = self._owning(durably) if durably.store else None
+        self._rebalancing = self._ownership and self._rebalanced(self._ownership, durably)
         self._entrance = Entrance(
             self.instance,
             self.sessions,
@@ -138,7 +145,7 @@ class Host:
     async def start(self) -> None:
         """Loads what new sessions get, and begins to look after sessions and versions."""
         await self.models.refresh()
-        self._tasks = [asyncio.create_task(self._look_after()), asyncio.create_task(self._follow())]
+        self._tasks = [asyncio.create_task(each) for each in (self._look_after(), self._follow(), self._rebalance())]
         if self._ownership:
             self._ownership.keeper.start()
 
@@ -298,12 +305,20 @@ class Host:
         self._draining = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._finish(), grace_seconds)
+        for number in np.flatnonzero(self.sessions.live).tolist():
+            self._ended(self.sessions.directory.ids[number], number, "lost")
         await self.stop()
 
     async def _finish(self) -> None:
         await self.batcher.until_quiet()
         if self._ownership:
             await self._ownership.hand_over()
+
+    async def _rebalance(self) -> None:
+        """Once a second, but for the time that the store takes."""
+        while self._rebalancing and not self._draining:
+            await asyncio.sleep(SCAN_SECONDS)
+            await self._rebalancing.look()
 
     async def stop(self) -> None:
         """Ends at once."""
@@ -326,8 +341,11 @@ class Host:
             line=self.limits.store_line,
             patience_seconds=durably.patience_seconds,
         )
-        commits = self.batcher.commits = Commits(keeper, self.sessions, self.batcher, self._clock)
-        return Ownership(keeper, self.sessions, self.models, self.batcher, commits, self._metrics, self._clock)
+        commits = self.batcher.commits = Commits(keeper, self.sessions, self.batcher, self._clock, self._moved)
+        return Ownership(keeper, self.sessions, self.models, self.batcher, commits, self._metrics, self._clock, self._moved)
+
+    def _rebalanced(self, ownership: Ownership, durably: Durably) -> Rebalancing:
+        return Rebalancing(ownership, self.sessions, durably.rebalance_above, durably.rebalance_rate, self._clock)
 
     def _tell(self, opened: Opened, how: str) -> Opened:
         self.events.opened(opened.session_id, opened.model.labels, opened.position, how)
@@ -336,6 +354,9 @@ class Host:
     def _ended(self, session_id: str, number: int, how: str) -> None:
         table = self.sessions
         self.events.ended(session_id, how, self._clock() - float(table.opened[number]), int(table.position[number]))
+
+    def _moved(self, number: int) -> None:
+        self._ended(self.sessions.directory.ids[number], number, "moved")
 
     async def _look_after(self) -> None:
         """Once a second: ends idle sessions, and tells when a run hangs."""

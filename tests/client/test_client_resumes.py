@@ -141,7 +141,7 @@ async def test_a_stream_follows_its_key_to_another_server(pair, mode):
         for count in range(1, 4):
             assert (await frame.step([[1, 0]] * 4))[:, 0].tolist() == [count] * 4
         router.home = second.address
-        await first.host._ownership._spill(np.array([0, 1]))
+        await first.host._ownership.let_go(np.array([0, 1]))
         assert (await sessions[0].step([1, 0])).tolist() == [4, 0]
         assert (await asyncio.gather(*(session.step([1, 0]) for session in sessions[1:])))[2].tolist() == [4, 0]
         assert (await frame.step([[1, 0]] * 4))[:, 0].tolist() == [5] * 4
@@ -157,7 +157,7 @@ async def test_who_is_sent_to_and_fro_is_told(pair):
         session = await client.open_session("sum", durability="commit")
         await session.step([1, 0])
         router.home, router.split = second.address, first.address
-        await first.host._ownership._spill(np.array([0]))
+        await first.host._ownership.let_go(np.array([0]))
         with pytest.raises(Unavailable, match="x-session-id"):
             await session.step([1, 0])
 
@@ -170,7 +170,7 @@ async def test_a_blocking_clients_stream_follows_its_key_too(pair):
             session = await asyncio.to_thread(client.open_session, "sum", durability="commit")
             assert (await asyncio.to_thread(session.step, [1, 0]))[0] == 1
             router.home = second.address
-            await first.host._ownership._spill(np.array([0]))
+            await first.host._ownership.let_go(np.array([0]))
             assert (await asyncio.to_thread(session.step, [1, 0]))[0] == 2
             assert (await asyncio.to_thread(session.step, [1, 0]))[0] == 3
             await asyncio.to_thread(client.close)

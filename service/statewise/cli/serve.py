@@ -55,7 +55,8 @@ def serve(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where sessions outlive the process: memory, sqlite:PATH, redis://HOST:PORT/0 or rediss://…", show_default="none"
+            help="Where sessions outlive the process: memory, sqlite:PATH, redis://HOST:PORT/0 or rediss://…; none unless given.",
+            show_default=False,
         ),
     ] = None,
     store_password_file: Annotated[Path | None, typer.Option(help="A file that holds the store's password.")] = None,
@@ -65,12 +66,26 @@ def serve(
     ] = None,
     seal_keys: Annotated[
         Path | None,
-        typer.Option(help="A key that seals snapshots, or a folder of them: the last by name seals.", show_default="none"),
+        typer.Option(
+            help="A key that seals snapshots, or a folder of them: the last by name seals; none unless given.",
+            show_default=False,
+        ),
     ] = None,
     durability: Annotated[
         str | None, typer.Option(help="Of sessions whose Open does not say: memory, checkpoint or commit.", show_default="memory")
     ] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Timesteps between two checkpoints.", show_default="64")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Servers behind one router; more than one take a store that they share.", show_default="1")
+    ] = None,
+    sessions_end_with_replica: Annotated[
+        bool | None, typer.Option(help="Run several replicas without a shared store: sessions are lost with theirs.")
+    ] = None,
+    rebalance_above: Annotated[
+        int | None,
+        typer.Option(help="Hand over idle durable sessions while there are more than these here; 0: never.", show_default="0"),
+    ] = None,
+    rebalance_rate: Annotated[float | None, typer.Option(help="Of them, how many a second.", show_default="10")] = None,
     unsealed_snapshots: Annotated[bool | None, typer.Option(help="Give and take snapshots, which clients could alter.")] = None,
     model_control: Annotated[bool | None, typer.Option(help="Let Triton's clients load and unload models.")] = None,
     idle_timeout_seconds: Annotated[
