@@ -1,0 +1,234 @@
+"""How well the forecasts that were given came true, and whether inputs are like those of training.
+
+Where a target is an input too, the value that a forecast was about comes with the next timestep. So each session's last forecast
+and last value are kept, in columns that are reserved and cost nothing before they are used; when its next step is committed, the
+forecast is held against what came, beside persistence ("as it is now"). Errors are told in standard deviations of training, so that
+all models share buckets, and one that is larger than `MOST` counts as `MOST`: a single absurd value must not blind a sum for ever.
+
+Nothing here is kept for models of which nothing can be told. Pure: arrays in, counts out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.masks import every, some
+from statewise.spec import SERIES_MEAN, SERIES_SCALE, ModelSpec, TensorSpec
+
+Array = NDArray[np.generic]
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Handles = NDArray[np.uint64]
+Places = slice | list[int]
+Read = Callable[[Indices], Mapping[str, Array]]
+MOST = 100.0
+"""The largest error that is counted, in standard deviations."""
+VALIDATION = "scaled_error"
+"""Where a spec's `about` has the model's error in validation, as training told it."""
+
+
+class Histogram(Protocol):
+    """Counts errors by size."""
+
+    bounds: tuple[float, ...]
+
+    def enter(self, counts: Sequence[int], total: float) -> None:
+        """Adds to each bucket, and to the sum."""
+        ...
+
+
+class Counter(Protocol):
+    """Adds up."""
+
+    def inc(self, amount: float) -> None:
+        """Adds."""
+        ...
+
+
+class Counts(Protocol):
+    """Where what is found is counted, by the labels of a version; what is asked for is exposed from then on."""
+
+    errors: Callable[..., Histogram]
+    persistence: Callable[..., Counter]
+    inputs: Callable[..., Counter]
+    outside: Callable[..., Counter]
+
+    def validated(self, labels: tuple[str, str], error: float) -> None:
+        """Takes the error in validation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Steps of distinct sessions that are about to be committed.
+
+    Attributes:
+        sessions, handles: `[steps]`.
+        starts: `[steps]`, their positions.
+        rows: `[steps]`, of their new states.
+        inputs, outputs: `[steps, timesteps, …]` each.
+    """
+
+    sessions: Indices
+    handles: Handles
+    starts: Indices
+    rows: Indices
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+
+def forecast_pairs(spec: ModelSpec) -> list[tuple[TensorSpec, TensorSpec, list[str]]]:
+    """Returns input, output and the features of both by whose next value a forecast can be judged."""
+    if spec.task != "forecast":
+        return []
+    pairs = [(given, made) for given in spec.inputs if given.scale for made in spec.outputs]
+    named = [(given, made, [name for name in made.features if name in _present(given)]) for given, made in pairs]
+    return [(given, made, names) for given, made, names in named if names]
+
+
+def _present(tensor: TensorSpec) -> list[str]:
+    """Returns the features whose value is that of the step's own timestep."""
+    ahead = tensor.ahead or (0,) * len(tensor.features)
+    return [name for name, steps in zip(tensor.features, ahead, strict=True) if not steps]
+
+
+def ranged(spec: ModelSpec) -> list[TensorSpec]:
+    """Returns the inputs whose range in training is known."""
+    return [tensor for tensor in spec.inputs if tensor.least]
+
+
+def validation_error(spec: ModelSpec) -> float | None:
+    """Returns the model's error in validation, in standard deviations of training; `None` where the file does not tell."""
+    told = spec.about.get(VALIDATION)
+    error = told.get("model") if isinstance(told, Mapping) else None
+    return float(error) if isinstance(error, int | float) else None
+
+
+class Accuracy:
+    """What is kept of one model's sessions to judge their forecasts by. The batcher alone calls it.
+
+    Args:
+        labels: of the version.
+        capacity: the most sessions.
+        read: reads rows of states by name: where series have a scale of their own, that is one.
+    """
+
+    def __init__(self, spec: ModelSpec, counts: Counts, labels: tuple[str, str], capacity: int, read: Read) -> None:
+        self._judges = [_Judge(*pair, counts, labels, capacity) for pair in forecast_pairs(spec)]
+        self._ranges = [_Range(tensor, spec, counts, labels) for tensor in ranged(spec)]
+        self._due = np.zeros(capacity, np.uint64)  # handle + position that a session's next step must have; no handle is 0
+        own = next((state for state in spec.states if state.input == SERIES_SCALE), None)
+        self._own = _Own(own.features, capacity, read) if own else None
+
+    @classmethod
+    def of(cls, spec: ModelSpec, counts: Counts, labels: tuple[str, str], capacity: int, read: Read) -> Accuracy | None:
+        """Returns what judges a model; `None` where nothing can be told of it."""
+        pairs = forecast_pairs(spec)
+        error = validation_error(spec)
+        if pairs and error is not None:
+            counts.validated(labels, error)
+        return cls(spec, counts, labels, capacity, read) if pairs or ranged(spec) else None
+
+    def judge(self, steps: Committed) -> None:
+        """Holds the sessions' last forecasts, and those within the steps, against what has come; and keeps the last ones."""
+        sessions, begun = steps.sessions, steps.handles + steps.starts.view(np.uint64)
+        known = self._due[sessions] == begun
+        timesteps = next(iter(steps.outputs.values())).shape[1]
+        self._due[sessions] = begun + np.uint64(timesteps)
+        if self._own and not every(known):
+            self._own.learn(sessions[~known], steps.rows[~known])
+        for judge in self._judges:
+            judge.judge(steps, known, self._own)
+        for each in self._ranges:
+            each.count(steps, self._own)
+
+
+class _Own:
+    """Mean and scale of sessions whose series has its own, `[capacity, targets]`: read from their state once."""
+
+    def __init__(self, names: tuple[str, ...], capacity: int, read: Read) -> None:
+        self.names = names
+        self.mean = np.zeros((capacity, len(names)))
+        self.scale = np.zeros((capacity, len(names)))
+        self._read = read
+
+    def learn(self, sessions: Indices, rows: Indices) -> None:
+        """Reads those of sessions that are new."""
+        states = self._read(rows)
+        self.mean[sessions], self.scale[sessions] = states[SERIES_MEAN], states[SERIES_SCALE]
+
+
+class _Judge:
+    """The last forecasts and values of sessions, `[capacity, targets]`, of one input and one output."""
+
+    def __init__(
+        self, given: TensorSpec, made: TensorSpec, names: list[str], counts: Counts, labels: tuple[str, str], capacity: int
+    ) -> None:
+        self._given, self._made = given.name, made.name
+        self._names = names
+        self._places, self._places_made = _places(given, names), _places(made, names)
+        self._scale = np.array([given.scale[given.features.index(name)] for name in names])
+        self._forecast = np.zeros((capacity, len(names)))
+        self._value = np.zeros((capacity, len(names)))
+        self._errors, self._persistence = counts.errors(*labels), counts.persistence(*labels)
+        self._bounds = np.array(self._errors.bounds)
+
+    def judge(self, steps: Committed, known: NDArray[np.bool_], own: _Own | None) -> None:
+        """See `Accuracy.judge`; `known` is `[steps]`, whether what is kept is of the timestep before."""
+        sessions = steps.sessions
+        values = steps.inputs[self._given][..., self._places].astype(np.float64)
+        forecasts = steps.outputs[self._made][..., self._places_made].astype(np.float64)
+        before = np.concatenate([self._value[sessions][:, None], values[:, :-1]], axis=1)
+        said = np.concatenate([self._forecast[sessions][:, None], forecasts[:, :-1]], axis=1)
+        self._value[sessions], self._forecast[sessions] = values[:, -1], forecasts[:, -1]
+        if not every(known):
+            before[~known, 0] = np.nan
+        scale = self._scale
+        if own:
+            scale = scale * own.scale[sessions][:, None, [own.names.index(name) for name in self._names]]
+        persistence = (np.abs(values - before) / scale).ravel()  # NaN where either is not known
+        errors = (np.abs(values - said) / scale).ravel()
+        if some(unknown := np.isnan(persistence)):
+            errors, persistence = errors[~unknown], persistence[~unknown]
+        if len(errors):
+            errors = np.minimum(errors, MOST)
+            sizes = np.bincount(np.searchsorted(self._bounds, errors), minlength=len(self._bounds) + 1)
+            self._errors.enter(sizes.tolist(), float(errors.sum()))
+            self._persistence.inc(float(np.minimum(persistence, MOST).sum()))
+
+
+class _Range:
+    """The range of one input's features in training; of targets of series with a scale of their own, in that scale."""
+
+    def __init__(self, tensor: TensorSpec, spec: ModelSpec, counts: Counts, labels: tuple[str, str]) -> None:
+        self._name = tensor.name
+        self._least, self._greatest = np.array(tensor.least), np.array(tensor.greatest)
+        self._masked = tensor.masked
+        self._inputs, self._outside = counts.inputs(*labels), counts.outside(*labels)
+        targets = next((state.features for state in spec.states if state.input == SERIES_SCALE), ())
+        self._scaled = [(tensor.features.index(name), place) for place, name in enumerate(targets) if name in tensor.features]
+
+    def count(self, steps: Committed, own: _Own | None) -> None:
+        """Counts the values that are there, and those outside."""
+        values: NDArray[Any] = steps.inputs[self._name]
+        if own and self._scaled:
+            values = values.astype(np.float64)
+            for at, place in self._scaled:
+                mean, scale = own.mean[steps.sessions, place], own.scale[steps.sessions, place]
+                values[..., at] = (values[..., at] - mean[:, None]) / scale[:, None]
+        outside = (values < self._least) | (values > self._greatest)
+        unknown = np.count_nonzero(np.isnan(values)) if self._masked else 0
+        self._inputs.inc(float(values.size - unknown))
+        self._outside.inc(float(np.count_nonzero(outside)))
+
+
+def _places(tensor: TensorSpec, names: list[str]) -> Places:
+    """Returns where features are on a tensor's last axis; a slice where they stand side by side, since that is quicker."""
+    places = [tensor.features.index(name) for name in names]
+    first = places[0]
+    return slice(first, first + len(places)) if places == list(range(first, first + len(places))) else places
