@@ -10,6 +10,7 @@ Nothing here is kept for models of which nothing can be told. Pure: arrays in, c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.masks import every, some
+from statewise.masks import every
 from statewise.spec import SERIES_MEAN, SERIES_SCALE, ModelSpec, TensorSpec
 
 Array = NDArray[np.generic]
@@ -164,7 +165,7 @@ class _Own:
 
 
 class _Judge:
-    """The last forecasts and values of sessions, `[capacity, targets]`, of one input and one output."""
+    """The last forecasts and values of sessions, `[capacity · targets]`, of one input and one output."""
 
     def __init__(
         self, given: TensorSpec, made: TensorSpec, names: list[str], counts: Counts, labels: tuple[str, str], capacity: int
@@ -173,33 +174,52 @@ class _Judge:
         self._names = names
         self._places, self._places_made = _places(given, names), _places(made, names)
         self._scale = np.array([given.scale[given.features.index(name)] for name in names])
-        self._forecast = np.zeros((capacity, len(names)))
-        self._value = np.zeros((capacity, len(names)))
+        self._forecast, self._value = np.zeros(capacity * len(names)), np.zeros(capacity * len(names))  # one index is quicker
         self._errors, self._persistence = counts.errors(*labels), counts.persistence(*labels)
         self._bounds = np.array(self._errors.bounds)
 
     def judge(self, steps: Committed, known: NDArray[np.bool_], own: _Own | None) -> None:
         """See `Accuracy.judge`; `known` is `[steps]`, whether what is kept is of the timestep before."""
-        sessions = steps.sessions
-        values = steps.inputs[self._given][..., self._places].astype(np.float64)
-        forecasts = steps.outputs[self._made][..., self._places_made].astype(np.float64)
-        before = np.concatenate([self._value[sessions][:, None], values[:, :-1]], axis=1)
-        said = np.concatenate([self._forecast[sessions][:, None], forecasts[:, :-1]], axis=1)
-        self._value[sessions], self._forecast[sessions] = values[:, -1], forecasts[:, -1]
+        values = steps.inputs[self._given][..., self._places]
+        forecasts = steps.outputs[self._made][..., self._places_made]
+        seats = self._seats(steps.sessions)
+        said, was = self._forecast[seats], self._value[seats]
+        self._forecast[seats], self._value[seats] = forecasts[:, -1].reshape(-1), values[:, -1].reshape(-1)
         if not every(known):
-            before[~known, 0] = np.nan
-        scale = self._scale
+            was.reshape(len(known), -1)[~known] = np.nan
+        came = values.reshape(-1)
+        off = np.empty((2, len(came)))  # of forecasts and of persistence
+        np.subtract(_before(said, forecasts), came, out=off[0])
+        np.subtract(_before(was, values), came, out=off[1])
+        apart = off.reshape(2, *values.shape)
+        apart /= self._scale
         if own:
-            scale = scale * own.scale[sessions][:, None, [own.names.index(name) for name in self._names]]
-        persistence = (np.abs(values - before) / scale).ravel()  # NaN where either is not known
-        errors = (np.abs(values - said) / scale).ravel()
-        if some(unknown := np.isnan(persistence)):
-            errors, persistence = errors[~unknown], persistence[~unknown]
-        if len(errors):
-            errors = np.minimum(errors, MOST)
-            sizes = np.bincount(np.searchsorted(self._bounds, errors), minlength=len(self._bounds) + 1)
-            self._errors.enter(sizes.tolist(), float(errors.sum()))
-            self._persistence.inc(float(np.minimum(persistence, MOST).sum()))
+            apart /= own.scale[steps.sessions][:, None, [own.names.index(name) for name in self._names]]
+        np.abs(off, out=off)
+        self._enter(np.minimum(off, MOST, out=off))
+
+    def _seats(self, sessions: Indices) -> Indices:
+        """Returns where what is kept of sessions is, target by target."""
+        width = len(self._names)
+        return sessions if width == 1 else (sessions[:, None] * width + np.arange(width)).reshape(-1)
+
+    def _enter(self, off: Floats) -> None:
+        """Counts the errors of forecasts, and of persistence, `[2, values]`, where both are known."""
+        error, persistence = off.sum(axis=1).tolist()
+        if math.isnan(error + persistence):
+            off = off[:, ~np.isnan(off[1])]  # a forecast is always known
+            error, persistence = off.sum(axis=1).tolist()
+        sizes = np.bincount(self._bounds.searchsorted(off[0]), minlength=len(self._bounds) + 1)
+        self._errors.enter(sizes.tolist(), error)
+        self._persistence.inc(persistence)
+
+
+def _before(kept: Floats, now: Array) -> Array:
+    """Returns `[steps, timesteps, targets]`, flat, one timestep before: what was kept, and then what is now."""
+    steps, timesteps, targets = now.shape
+    if timesteps == 1:
+        return kept
+    return np.concatenate([kept.reshape(steps, 1, targets), now[:, :-1]], axis=1).reshape(-1)
 
 
 class _Range:
@@ -207,11 +227,12 @@ class _Range:
 
     def __init__(self, tensor: TensorSpec, spec: ModelSpec, counts: Counts, labels: tuple[str, str]) -> None:
         self._name = tensor.name
-        self._least, self._greatest = np.array(tensor.least), np.array(tensor.greatest)
         self._masked = tensor.masked
         self._inputs, self._outside = counts.inputs(*labels), counts.outside(*labels)
         targets = next((state.features for state in spec.states if state.input == SERIES_SCALE), ())
         self._scaled = [(tensor.features.index(name), place) for place, name in enumerate(targets) if name in tensor.features]
+        dtype = np.float64 if self._scaled else np.dtype(tensor.dtype)  # as training compared them
+        self._least, self._greatest = np.array(tensor.least, dtype), np.array(tensor.greatest, dtype)
 
     def count(self, steps: Committed, own: _Own | None) -> None:
         """Counts the values that are there, and those outside."""
@@ -221,10 +242,10 @@ class _Range:
             for at, place in self._scaled:
                 mean, scale = own.mean[steps.sessions, place], own.scale[steps.sessions, place]
                 values[..., at] = (values[..., at] - mean[:, None]) / scale[:, None]
-        outside = (values < self._least) | (values > self._greatest)
+        outside = np.count_nonzero(values < self._least) + np.count_nonzero(values > self._greatest)
         unknown = np.count_nonzero(np.isnan(values)) if self._masked else 0
         self._inputs.inc(float(values.size - unknown))
-        self._outside.inc(float(np.count_nonzero(outside)))
+        self._outside.inc(float(outside))
 
 
 def _places(tensor: TensorSpec, names: list[str]) -> Places:
