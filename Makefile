@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup proto check test fuzz soak gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean compose-files image-check board prometheus-check
+.PHONY: help setup proto check test fuzz soak chaos gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean compose-files image-check board prometheus-check
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -32,7 +32,7 @@ check: setup ## format, lint, types, floors, protos, Dockerfile
 
 test: setup ## run the tests
 	@scripts/install-system-tools
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 fuzz: setup ## draw a hundred times as many examples, others each time (FUZZ="tests/sessions -k table" for some)
 	$(BIN)/pytest -q --hypothesis-profile=fuzz -o timeout=0 $(or $(FUZZ),tests/sessions)
@@ -40,6 +40,9 @@ fuzz: setup ## draw a hundred times as many examples, others each time (FUZZ="te
 soak: setup ## overload a server for two minutes and print what it serves and takes (SOAK="--seconds 60" for longer)
 	@$(BIN)/python -m bench.soak $(SOAK)
 
+chaos: setup ## kill servers and stores under live sessions, and print what became of them (CHAOS="--seconds 30 kills-commit" for less)
+	@scripts/install-system-tools
+	@$(BIN)/python -m bench.chaos $(CHAOS)
 compose-files: ## make certificates, a key and passwords for compose.yaml, in var/compose
 	@scripts/compose-files var/compose
 

@@ -12,7 +12,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -28,13 +28,15 @@ from statewise.conversation import Answer, Asker, Frame, Step
 from statewise.engine import Batch, EngineError, Outcome
 from statewise.errors import Reason, StatewiseError, error
 from statewise.inputs import check_shapes, check_values
+from statewise.keeper import Keeper
 from statewise.masks import every, same, some
 from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
 from statewise.rosters import Rosters, counting
 from statewise.runs import run_apart
 from statewise.scheduler import Scheduler
-from statewise.sessions import NONE, RETRY_SECONDS, Failures, Sessions, digests
+from statewise.sessions import NONE, RETRY_SECONDS, Failures, Kept, Sessions, digests
+from statewise.stores import Outcome as Stored
 from statewise.tracing import StepTraces
 
 Array = NDArray[np.generic]
@@ -73,6 +75,7 @@ class Batcher:
         self.failed = asyncio.Event()
         self.traces: StepTraces | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self.keeper: Keeper | None = None  # where there is a store
         self._sessions = sessions
         self._models = models
         self._limits = limits
@@ -297,7 +300,8 @@ class Batcher:
         replies = self._sessions.replies
         outputs = {name: array[None] for name, array in replies.outputs(column.model.number, session, ring).items()}
         positions = replies.start[ring, [session]] + replies.timesteps[ring, [session]]
-        column.audience.answer_one(place, Answer(positions, outputs, column.model.retiring), 0)
+        answer = Answer(positions, outputs, column.model.retiring, self._durable(column.sessions[[place]]))
+        column.audience.answer_one(place, answer, 0)
         self._metrics.steps_repeated.inc()
 
     def _pump_soon(self) -> None:
@@ -446,6 +450,16 @@ class Batcher:
         return Committed(sessions, part.placed(part.column.handles), starts, targets, inputs, outputs)
 
     def _commit(self, run: _Run, part: Part, steps: Indices, targets: Indices, outputs: dict[str, Array]) -> None:
+        """Makes what ran known, to the sessions and to who asked; where a session wants it, once it is in the store."""
+        durable = self._sessions.durable
+        if durable.committing and some(kept := durable.commits[self._sessions.steps.session[steps]]):
+            self._keep(run, *_portion(part, steps, targets, outputs, kept))
+            if every(kept):
+                return
+            part, steps, targets, outputs = _portion(part, steps, targets, outputs, ~kept)
+        self._make_known(run, part, steps, targets, outputs)
+
+    def _make_known(self, run: _Run, part: Part, steps: Indices, targets: Indices, outputs: dict[str, Array]) -> None:
         now, column = self._clock(), part.column
         number = int(self._column_of[steps[0]])
         rings, positions, ready = self._sessions.commit(steps, targets, now)
@@ -453,7 +467,10 @@ class Batcher:
         column.steps[slice(None) if part.places is None else part.places] = NONE
         self._let_go(number, column, len(steps))
         self._line_up(ready)
-        answer = Answer(positions, outputs, run.model.retiring)
+        sessions = part.placed(column.sessions)
+        answer = Answer(positions, outputs, run.model.retiring, self._durable(sessions))
+        if self._sessions.durable.count > self._sessions.durable.committing:
+            self.checkpoint(run.model, sessions[self._sessions.durable.due(sessions, positions)])
         column.audience.answer(part.places, answer)
         if self._joined:
             self._answer_joined(steps, answer)
@@ -462,6 +479,81 @@ class Batcher:
         self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
         self._metrics.step_seconds(*labels).observe(now - column.arrived, len(steps))
         run.model.statistics.answer(len(steps), now - column.arrived)
+
+    def checkpoint(self, model: Served, sessions: Indices) -> None:
+        """Puts sessions that are marked `busy` into the store as they stand; they go on meanwhile."""
+        if not len(sessions):
+            return
+        assert self.keeper
+        table = self._sessions
+        handles, positions = table.directory.handles[sessions], table.position[sessions]
+        done = functools.partial(self._guarded, self._checkpointed, sessions, handles, positions)
+        self.keeper.put(self.keeper.bundle(model, sessions, table.row[sessions], positions, done))
+
+    def _checkpointed(
+        self, sessions: Indices, handles: NDArray[np.uint64], positions: Indices, outcomes: list[Stored] | None
+    ) -> None:
+        table, now = self._sessions, self._clock()
+        for place in np.flatnonzero(table.directory.handles[sessions] == handles).tolist():  # the others have ended
+            session, position = int(sessions[place]), int(positions[place])
+            outcome = outcomes and outcomes[place]
+            if outcome in (Stored.STORED, Stored.AHEAD):
+                table.durable.kept(session, position, now)
+            elif outcome is None:
+                table.durable.put_off(session, int(table.position[session]))
+            else:
+                self.close(table.end(session, Reason.OWNER_CHANGED, now))
+
+    def _keep(self, run: _Run, part: Part, steps: Indices, targets: Indices, outputs: dict[str, Array]) -> None:
+        """Puts what steps made of their sessions into the store. They count as running until it has told."""
+        assert self.keeper
+        table = self._sessions
+        sessions, timesteps = table.steps.session[steps], table.steps.timesteps[steps]
+        starts, told = table.position[sessions], table.steps.digest[steps]
+        fresh = [
+            Kept(int(starts[row]), int(timesteps[row]), int(told[row]), {name: array[row] for name, array in outputs.items()})
+            for row in range(len(steps))
+        ]
+        done = functools.partial(self._guarded, self._kept, run, part, steps, targets, outputs)
+        self.keeper.put(self.keeper.bundle(run.model, sessions, targets, starts + timesteps, done, fresh=fresh))
+
+    def _kept(
+        self,
+        run: _Run,
+        part: Part,
+        steps: Indices,
+        targets: Indices,
+        outputs: dict[str, Array],
+        outcomes: list[Stored] | None,
+    ) -> None:
+        """Makes what the store holds known; a session of which it is not known what the store holds lives on there alone."""
+        told: list[Stored | None] = [*outcomes] if outcomes else [None] * len(steps)
+        well = np.array([outcome in (Stored.STORED, Stored.AHEAD) for outcome in told])
+        now = self._clock()
+        for row in np.flatnonzero(~well).tolist():
+            problem = _not_kept(told[row])
+            self._lose(int(steps[row]), int(targets[row]), problem, now)
+        if some(well):
+            part, steps, targets, outputs = _portion(part, steps, targets, outputs, well)
+            sessions = self._sessions.steps.session[steps]
+            for session, position in zip(sessions.tolist(), self._sessions.position[sessions].tolist(), strict=True):
+                self._sessions.durable.kept(session, position + part.column.timesteps, now)
+            self._make_known(run, part, steps, targets, outputs)
+        self._pump_soon()
+
+    def _lose(self, step: int, target: int, problem: StatewiseError, now: float) -> None:
+        """Fails a step and all behind it, and ends their session here."""
+        session = int(self._sessions.steps.session[step])
+        failed = [each for each, _ in self._sessions.fail(step, problem, target).failed]
+        assert problem.reason
+        reason = Reason.OWNER_CHANGED if problem.reason is Reason.OWNER_CHANGED else Reason.MOVED
+        failed += [each for each, _ in self._sessions.end(session, reason, now).failed]
+        self._refuse(Failures([(each, problem) for each in failed], np.empty(0, np.int64)))
+
+    def _durable(self, sessions: Indices) -> Indices | None:
+        """Returns up to where the store holds sessions; `None` where no session is durable."""
+        durable = self._sessions.durable
+        return durable.stored[sessions] if durable.count else None
 
     def _answer_joined(self, steps: Indices, answer: Answer) -> None:
         for row, step in enumerate(steps.tolist()):
@@ -548,6 +640,24 @@ class Batcher:
 
 def _others(count: int, without: Container[int]) -> Indices:
     return np.array([place for place in range(count) if place not in without], np.int64)
+
+
+def _portion(
+    part: Part, steps: Indices, targets: Indices, outputs: Mapping[str, Array], chosen: NDArray[np.bool_]
+) -> tuple[Part, Indices, Indices, dict[str, Array]]:
+    """Returns the chosen ones of steps that ran side by side; all of it is `[steps, …]`."""
+    if every(chosen):
+        return part, steps, targets, dict(outputs)
+    seats = np.flatnonzero(chosen) if part.seats is None else part.seats[chosen]
+    places = np.flatnonzero(chosen) if part.places is None else part.places[chosen]
+    return replace(part, seats=seats, places=places), steps[chosen], targets[chosen], {n: a[chosen] for n, a in outputs.items()}
+
+
+def _not_kept(outcome: Stored | None) -> StatewiseError:
+    if outcome is None:
+        message = "the store has not answered; it is not known whether it holds this step: resume the session"
+        return error(Reason.STORE_UNAVAILABLE, message, retry_after_seconds=RETRY_SECONDS)
+    return error(Reason.OWNER_CHANGED, "another server has taken the session over, or it was closed there: resume it")
 
 
 def _engine_failed(problem: EngineError) -> StatewiseError:

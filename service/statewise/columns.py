@@ -44,7 +44,8 @@ class Frames:
         """Answers one place with a row of an answer."""
         here = slice(row, row + 1)
         outputs = {name: array[here] for name, array in answer.outputs.items()}
-        self.answer(np.array([place]), Answer(answer.positions[here], outputs, answer.retiring))
+        durable = None if answer.durable is None else answer.durable[here]
+        self.answer(np.array([place]), Answer(answer.positions[here], outputs, answer.retiring, durable))
 
     def only(self, places: Indices) -> Frames:
         """Returns the audience of some of the places."""

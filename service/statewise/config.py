@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from statewise.access import is_local
+from statewise.stores.address import check, leaves_the_machine
 
 Provider = Literal["auto", "cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -32,6 +33,7 @@ class Limits:
         memory_bytes: of models and the states that they reserve; 0 is no limit.
         idle_timeout_seconds: of a session whose Open names none.
         longest_idle_timeout_seconds: the most that an Open may ask for.
+        store_line: snapshots that wait for the store; 0 where there is none.
     """
 
     sessions: int = 10_000
@@ -46,6 +48,7 @@ class Limits:
     message_bytes: int = 4 * 1024 * 1024
     idle_timeout_seconds: float = 600.0
     longest_idle_timeout_seconds: float = 86_400.0
+    store_line: int = 0
 
 
 class ServeSettings(BaseSettings):
@@ -73,9 +76,17 @@ class ServeSettings(BaseSettings):
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=2**31 - 1)
     memory_bytes: int = Field(0, ge=0)
     unsealed_snapshots: bool = False
+    seal_keys: Path | None = None
+    store: str = ""
+    store_password_file: Path | None = None
+    store_timeout_seconds: float = Field(2.0, gt=0, le=60)
+    store_patience_seconds: float = Field(5.0, ge=0, le=600)
+    durability: Literal["memory", "checkpoint", "commit"] = "memory"
+    checkpoint_every: int = Field(64, ge=1, le=1_000_000)
     model_control: bool = False
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
+    drain_pause_seconds: float = Field(0.0, ge=0, le=600)
     trace_to: str = ""
     trace_share: float = Field(0.001, ge=0, le=1)
     log_level: LogLevel = "info"
@@ -89,6 +100,27 @@ class ServeSettings(BaseSettings):
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):
             raise ValueError("takes HOST:PORT, such as 127.0.0.1:8001; port 0 picks a free one")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        if value:
+            check(value)
+        return value
+
+    @field_validator("durability")
+    @classmethod
+    def _durability(cls, value: str, info: ValidationInfo) -> str:
+        if value != "memory" and not info.data.get("store"):
+            raise ValueError("checkpoint and commit take a --store")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _sealed(cls, value: str, info: ValidationInfo) -> str:
+        if leaves_the_machine(value) and not info.data.get("seal_keys"):
+            raise ValueError("what is kept there is sealed: takes --seal-keys (openssl rand -hex 32 > FOLDER/1)")
         return value
 
     @model_validator(mode="after")

@@ -48,11 +48,13 @@ class Answer:
         positions: `[steps]`, the positions after the step.
         outputs: `[steps, timesteps, …]` each.
         retiring: whether the model version leaves memory with its last session.
+        durable: `[steps]`, up to which position the store holds each session; `None` where no session is durable.
     """
 
     positions: Indices
     outputs: Mapping[str, Array]
     retiring: bool = False
+    durable: Indices | None = None
     _rows: list[tuple[int, dict[str, bytes]]] | None = field(default=None, init=False, repr=False)
 
     @property

@@ -31,6 +31,12 @@ class Reason(StrEnum):
     EXPIRED = "EXPIRED"
     CLOSED = "CLOSED"
     LOST = "LOST"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    MOVED = "MOVED"
+    MODEL_NOT_HERE = "MODEL_NOT_HERE"
+    OWNER_CHANGED = "OWNER_CHANGED"
+    ROLLED_BACK = "ROLLED_BACK"
+    UNREADABLE = "UNREADABLE"
     UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
@@ -79,6 +85,14 @@ class StepExpired(StatewiseError):
 
 class Unavailable(StatewiseError):
     """The server cannot be reached or is about to stop."""
+
+
+class OwnerChanged(StatewiseError):
+    """Another server has taken the session over; what this one did since is not part of it. To be resumed."""
+
+
+class DataLost(StatewiseError):
+    """What the store holds of the session is older than the client was told, or cannot be read."""
 
 
 class EngineFailed(StatewiseError):
@@ -137,6 +151,12 @@ CLASS_OF_REASON: dict[Reason, type[StatewiseError]] = {
     Reason.EXPIRED: SessionGone,
     Reason.CLOSED: SessionGone,
     Reason.LOST: SessionGone,
+    Reason.STORE_UNAVAILABLE: Unavailable,
+    Reason.MOVED: Unavailable,
+    Reason.MODEL_NOT_HERE: Unavailable,
+    Reason.OWNER_CHANGED: OwnerChanged,
+    Reason.ROLLED_BACK: DataLost,
+    Reason.UNREADABLE: DataLost,
     Reason.UNAUTHENTICATED: Unauthenticated,
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Served:
         number: by which the session table knows it.
         retiring: whether new sessions get another version.
         labels: of its metrics.
+        spec_digest: SHA-256 of its spec as JSON.
         bounds: what one run of it takes.
         statistics: what it has done.
         accuracy: what judges its forecasts and inputs; `None` where nothing can be told of them.
@@ -60,12 +62,14 @@ class Served:
     pool: Pooled
     retiring: bool = False
     labels: tuple[str, str] = field(init=False)
+    spec_digest: str = field(init=False)
     bounds: Bounds = field(init=False)
     statistics: Statistics = field(default_factory=Statistics)
     accuracy: Accuracy | None = None
 
     def __post_init__(self) -> None:
         self.labels = (self.name, str(self.version))
+        self.spec_digest = hashlib.sha256(self.spec.to_json().encode()).hexdigest()
         self.bounds = Bounds(self.spec.batch, min(self.spec.timesteps or CUT, CUT), self.spec.lengths is not None)
 
     @property
@@ -252,8 +256,8 @@ class Models:
         """Returns the pool of states like these; raises `LoadError` if there is no memory for another one."""
         states = loaded.spec.states
         # A session holds its committed row and, while it runs a long step, that of its last cut. Two runs may be under way, and as
-        # many rows again held aside, pinned or being written.
-        count = RESERVED_ROWS + 2 * self._limits.sessions + 4 * self._limits.batch
+        # many rows again held aside, pinned or being written; and what waits for the store is held as well.
+        count = RESERVED_ROWS + 2 * self._limits.sessions + 4 * self._limits.batch + self._limits.store_line
         new = 0 if states in self._pools else StatePool.bytes_of(states) * count
         used = sum(pool.states.bytes for pool in self._pools.values()) + sum(s.loaded.parameters_bytes for s in self.ready.values())
         needed, budget = used + new + loaded.parameters_bytes, self._limits.memory_bytes

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -23,8 +24,9 @@ from grpc_reflection.v1alpha import reflection
 
 from statewise.access import AccessError
 from statewise.config import ServeSettings
+from statewise.durability import Durability, Keeping
 from statewise.engine import choose_provider, has_gpu
-from statewise.host import Host
+from statewise.host import Durably, Host
 from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
 from statewise.probes import with_health
@@ -34,6 +36,10 @@ from statewise.rpc.counted import CountCalls, methods
 from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.keys import BearerKeys
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
+from statewise.sealing import KeyFilesError, Sealer
+from statewise.stores import Store, StoreError
+from statewise.stores.address import is_file, sqlite_file
+from statewise.stores.opening import open_store
 from statewise.tracing import StepTraces, exported
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
@@ -48,6 +54,8 @@ SERVICES = (
 LIVENESS = "liveness"
 """The name by which `grpc.health.v1` says that the event loop turns: SERVING to the end, also while the server drains."""
 CALLS_WAITING = 20_000
+SWITCH_SECONDS = 2e-4
+"""How long the loop waits for a thread that computes in Python, such as the one that seals snapshots; Python's own is 5 ms."""
 EXIT_OK, EXIT_FORCED, EXIT_ENGINE_DIED = 0, 1, 70
 log = structlog.get_logger()
 
@@ -78,7 +86,20 @@ class Server:
         self.metrics = metrics or ServerMetrics(registry)
         provider = choose_provider(settings.provider)
         self.metrics.provider_fell_back.set(settings.provider != "cpu" and provider == "CPUExecutionProvider" and has_gpu())
-        self.host = Host(Repository(settings.repository), settings.limits, provider, self.metrics, settings.threads)
+        self._store = _store(settings)
+        self.host = Host(
+            Repository(settings.repository),
+            settings.limits,
+            provider,
+            self.metrics,
+            settings.threads,
+            durably=Durably(
+                self._store,
+                _sealer(settings),
+                Keeping(Durability[settings.durability.upper()], settings.checkpoint_every),
+                settings.store_patience_seconds,
+            ),
+        )
         self.host.batcher.traces = _traces(settings)
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
         self._inference = InferenceServicer(self.host, model_control=settings.model_control)
@@ -94,6 +115,7 @@ class Server:
         """Loads the models and binds both ports; raises `StartError`."""
         if not self.settings.repository.is_dir():
             raise StartError(f"the repository {self.settings.repository} is not a folder: train a model first, or name another")
+        await self._connect()
         self._bind_metrics()
         self._grpc = self._made()
         self._probed = self._made_for_probes()
@@ -113,10 +135,11 @@ class Server:
         self.metrics.ready.set(1)
 
     async def drain(self) -> None:
-        """Refuses new work, lets pending steps finish within the settings' time, and stops."""
+        """Says that it is not ready, refuses new work after a pause, lets pending steps finish in their time, and stops."""
         assert self._grpc
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await asyncio.sleep(self.settings.drain_pause_seconds)
         self.metrics.ready.set(0)
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
@@ -132,6 +155,9 @@ class Server:
         if self.console:
             await self.console.stop()
         await self.host.stop()
+        if self._store:
+            await self._store.close()
+            self._store = None
         if self.host.batcher.traces:
             await asyncio.to_thread(self.host.batcher.traces.shutdown)
             self.host.batcher.traces = None
@@ -141,6 +167,13 @@ class Server:
             await asyncio.to_thread(metrics.shutdown)
             metrics.server_close()
             thread.join()
+
+    async def _connect(self) -> None:
+        if self._store:
+            try:
+                await self._store.start()
+            except StoreError as problem:
+                raise StartError(f"--store: {problem}") from problem
 
     def _made(self) -> grpc.aio.Server:
         size = self.settings.max_message_bytes
@@ -217,6 +250,30 @@ class Server:
         self.metrics_address = f"{host}:{self._metrics_server[0].server_port}"
 
 
+def _store(settings: ServeSettings) -> Store | None:
+    if not settings.store:
+        return None
+    try:
+        password = settings.store_password_file.read_text("utf-8").strip() if settings.store_password_file else None
+    except OSError as problem:
+        raise StartError(f"--store-password-file: {problem.filename}: {problem.strerror}") from problem
+    return open_store(settings.store, password, settings.store_timeout_seconds)
+
+
+def _sealer(settings: ServeSettings) -> Sealer | None:
+    """Returns what seals snapshots. A file's key lies beside it, made with it: it holds damage off, and who has not that key."""
+    option = "--seal-keys" if settings.seal_keys else "--store"
+    try:
+        if settings.seal_keys:
+            return Sealer.of_files(settings.seal_keys)
+        if is_file(settings.store):
+            file = sqlite_file(settings.store)
+            return Sealer.of_its_own(file.with_name(f"{file.name}.key"))
+    except KeyFilesError as problem:
+        raise StartError(f"{option}: {problem}") from problem
+    return None
+
+
 def _credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
     """Returns the credentials that settings name; raises `AccessError`."""
     if not (settings.tls_certificate and settings.tls_key):
@@ -244,6 +301,7 @@ def _traces(settings: ServeSettings) -> StepTraces | None:
 
 async def serve(settings: ServeSettings, announce: Callable[[Server], None], server: Server | None = None) -> int:
     """Runs a server until SIGTERM or SIGINT, or until its engine dies, and returns the process's exit status."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     server = server or Server(settings)
     stop = asyncio.Event()
     _catch_signals(stop)

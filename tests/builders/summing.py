@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from statewise.catalog import Loaded
 from statewise.config import Limits
 from statewise.engine import Batch, EngineError, Outcome, StatePool
-from statewise.host import Host
+from statewise.host import Durably, Host
 from statewise.inference import open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
 from statewise.repository import MODEL_FILE, Repository
@@ -140,6 +140,7 @@ async def summing(
     clock: Callable[[], float] | None = None,
     make: Callable[[ModelSpec], SummingEngine] = SummingEngine,
     alone: bool = False,
+    durably: Durably | None = None,
 ) -> AsyncIterator[Summing]:
     """Starts a host whose engine sums. Not `inline`: every batch runs in the engine's thread, so it can be held.
 
@@ -155,6 +156,7 @@ async def summing(
     with tempfile.TemporaryDirectory() as folder:
         metrics = ServerMetrics(CollectorRegistry())
         chosen = {"clock": clock} if clock else {}
+        chosen |= {"durably": durably} if durably else {}
         host = Host(repository(Path(folder)), limits or Limits(), "CPUExecutionProvider", metrics, loader=load, **chosen)
         await (host.models.refresh() if alone else host.start())
         made = Summing(host, engines)

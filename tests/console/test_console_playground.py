@@ -114,7 +114,7 @@ async def test_what_a_session_is_given_at_open_is_given() -> None:
         ({"open": {**SUM, "model": "given"}}, "factor: missing"),
         ({"open": {**SUM, "model": "given", "constants": {"factor": [1, 2]}}}, "factor: takes 1 numbers"),
         ({"open": {**SUM, "model": "given", "constants": {"factor": [-1]}}}, "factor: takes numbers above 0"),
-        ({"open": {"model": "tokens", "source": "token\n1.5\n"}}, "row 2, column token: '1.5' is not an integer"),
+        ({"open": {"model": "tokens", "source": "token\n1.5\n"}}, "row 2, column token: '1.5' is no int32"),
     ],
 )
 async def test_what_cannot_be_played_is_said(message: object, words: str) -> None:

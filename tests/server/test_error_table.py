@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -10,12 +12,15 @@ import grpc
 import numpy as np
 import pytest
 
+from builders.kept import SEALER, Troubled
 from builders.summing import BUG, FATAL, Serving, serving
 from statewise.client import AsyncClient
 from statewise.client.failures import from_rpc, from_status
 from statewise.errors import CLASS_OF_REASON, Reason, SessionGone, StatewiseError
+from statewise.host import Durably
 from statewise.rpc.keys import BearerKeys
 from statewise.rpc.status import CODE_OF_REASON
+from statewise.snapshot import Snapshot
 from statewise.tensors import encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
@@ -153,6 +158,64 @@ async def lost(table):
     return await _refused(table.open(session_id="b", mode=sequence_pb2.OPEN_MODE_RESUME, server_instance="another"))
 
 
+@contextlib.asynccontextmanager
+async def durably(store):
+    """A server over a store that can be troubled, with the durable session `a`, which it takes over if it is there."""
+    settings = Durably(store, SEALER, patience_seconds=0.0)
+    async with serving(durably=settings) as served, grpc.aio.insecure_channel(served.address) as channel:
+        yield Table(served, channel, [])
+
+
+COMMIT = {"session_id": "a", "durability": sequence_pb2.DURABILITY_COMMIT}
+RESUME = {"session_id": "a", "mode": sequence_pb2.OPEN_MODE_RESUME}
+
+
+async def store_unavailable(_):
+    store = Troubled(deaf=True)
+    async with durably(store) as table:
+        return await _refused(table.open(**COMMIT))
+
+
+async def moved(_):
+    async with durably(Troubled()) as table:
+        await table.open(**COMMIT)
+        await table.served.host.drain(30)
+        return (await table.steps(step(0)))[0].error
+
+
+async def owner_changed(_):
+    store = Troubled()
+    async with durably(store) as table:
+        await table.open(**COMMIT)
+        await store.take_over("a", 1, 60.0)
+        return (await table.steps(step(0)))[0].error
+
+
+async def _resumed_elsewhere(change, **asked):
+    store = Troubled()
+    async with durably(store) as table, durably(store) as other:
+        await table.open(**COMMIT)
+        record, until = store.store._records["a"]
+        store.store._records["a"] = dataclasses.replace(record, data=change(record.data)), until
+        return await _refused(other.open(**RESUME, **asked))
+
+
+async def model_not_here(_):
+    def of_another_file(data):
+        snapshot = dataclasses.replace(Snapshot.from_bytes(SEALER.open(data)), digest="another")
+        return SEALER.seal("a", snapshot.to_bytes())
+
+    return await _resumed_elsewhere(of_another_file)
+
+
+async def rolled_back(_):
+    return await _resumed_elsewhere(lambda data: data, durable_position=1)
+
+
+async def unreadable(_):
+    return await _resumed_elsewhere(lambda data: data[:-1])
+
+
 async def unauthenticated(table):
     with tempfile.NamedTemporaryFile("w") as keys:
         keys.write("a key that is not shown".replace(" ", "-"))
@@ -175,6 +238,7 @@ LINES = {
     for provoke in (
         *(ahead, behind_failed, stale, position_reused, bad_field, non_finite_input, non_finite_state, overloaded),
         *(expired_in_queue, draining, engine_failed, already_open, model_unknown, not_here, unknown, expired, closed, lost),
+        *(store_unavailable, moved, model_not_here, owner_changed, rolled_back, unreadable),
         unauthenticated,
     )
 }
@@ -193,7 +257,9 @@ async def test_a_line_of_the_table(reason, table):
         assert provoked.code == CODE_OF_REASON[reason].value[0]
         provoked = from_status(provoked)
     assert (provoked.reason, type(provoked)) == (reason, CLASS_OF_REASON[reason])
-    assert (provoked.retry_after_seconds is not None) == (reason is Reason.OVERLOADED)
+    assert (provoked.retry_after_seconds is not None) == (
+        reason in (Reason.OVERLOADED, Reason.STORE_UNAVAILABLE, Reason.MODEL_NOT_HERE)
+    )
     assert ("expected" in provoked.metadata) == (CLASS_OF_REASON[reason].__name__ == "OutOfOrder")
 
 

@@ -52,14 +52,38 @@ def serve(
     memory_bytes: Annotated[
         int | None, typer.Option(help="Of models and the states they reserve; 0: no limit.", show_default="0")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Where sessions outlive the process: memory, sqlite:PATH, redis://HOST:PORT/0 or rediss://…", show_default="none"
+        ),
+    ] = None,
+    store_password_file: Annotated[Path | None, typer.Option(help="A file that holds the store's password.")] = None,
+    store_timeout_seconds: Annotated[float | None, typer.Option(help="For one answer of the store.", show_default="2")] = None,
+    store_patience_seconds: Annotated[
+        float | None, typer.Option(help="A store that does not answer is tried again for so long.", show_default="5")
+    ] = None,
+    seal_keys: Annotated[
+        Path | None,
+        typer.Option(help="A key that seals snapshots, or a folder of them: the last by name seals.", show_default="none"),
+    ] = None,
+    durability: Annotated[
+        str | None, typer.Option(help="Of sessions whose Open does not say: memory, checkpoint or commit.", show_default="memory")
+    ] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Timesteps between two checkpoints.", show_default="64")] = None,
     unsealed_snapshots: Annotated[bool | None, typer.Option(help="Give and take snapshots, which clients could alter.")] = None,
     model_control: Annotated[bool | None, typer.Option(help="Let Triton's clients load and unload models.")] = None,
     idle_timeout_seconds: Annotated[
         float | None, typer.Option(help="A session ends after this idle time.", show_default="600")
     ] = None,
-    drain_seconds: Annotated[float | None, typer.Option(help="For pending steps, once told to stop.", show_default="30")] = None,
+    drain_pause_seconds: Annotated[
+        float | None, typer.Option(help="Once told to stop: not ready, but serving, until routers know.", show_default="0")
+    ] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option(help="For pending steps and snapshots, after that.", show_default="30")
+    ] = None,
     trace_to: Annotated[
-        str | None, typer.Option(help="HOST:PORT of an OpenTelemetry collector (OTLP, gRPC): traces of steps.", show_default="none")
+        str | None, typer.Option(help="HOST:PORT of an OpenTelemetry collector (OTLP, gRPC): traces of steps.", show_default=False)
     ] = None,
     trace_share: Annotated[
         float | None, typer.Option(help="Of the steps of streams that name no trace of their own.", show_default="0.001")
@@ -79,6 +103,7 @@ def serve(
     **Example**
 
     statewise serve --listen 0.0.0.0:8001 --tls-certificate tls.crt --tls-key tls.key --bearer-key-file keys
+    statewise serve --store sqlite:var/sessions.db --durability checkpoint
     """
     given = {name: value for name, value in locals().items() if value is not None}
     import pydantic

@@ -13,23 +13,27 @@ from numpy.typing import ArrayLike
 
 from statewise.client.access import Access
 from statewise.client.exchange import (
+    CALLED_AGAIN,
     CHANNEL_OPTIONS,
     Asked,
     Exchange,
     Model,
     Outputs,
+    check_replayed,
     closed,
     constants_of,
     fork_request,
     open_request,
     read_described,
     resume_request,
+    since,
 )
 from statewise.client.failures import from_rpc
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns
 from statewise.client.lane import Answer, Lane
-from statewise.errors import StatewiseError
+from statewise.client.recovery import KEPT_BYTES, may_be_tried_again, replay, waits
+from statewise.errors import StatewiseError, Unavailable
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 CALLS = 128
@@ -47,7 +51,7 @@ class AsyncClient:
 
     Args:
         address: `host:port`.
-        timeout_seconds: for opening and closing sessions, and for reaching the server again.
+        timeout_seconds: for opening and closing sessions, and for reaching the server, or another one, again.
         tls: speak TLS, with the certificate authorities that gRPC brings.
         tls_ca: speak TLS, with the authorities of this PEM file.
         tls_certificate, tls_key: PEM files that say who the client is, where the server asks for them.
@@ -104,11 +108,15 @@ class AsyncClient:
         retained_replies: int = 0,
         snapshot: bytes = b"",
         constants: Mapping[str, ArrayLike] | None = None,
+        durability: str = "",
+        checkpoint_every: int = 0,
+        kept_bytes: int = KEPT_BYTES,
     ) -> AsyncSession:
         """Opens a session of a model; see `Client.open_session`."""
         given = constants_of(await self.model(model, version), constants) if constants else ()
-        request = open_request(model, version, session_id, idle_timeout_seconds, resume, retained_replies, snapshot, given)
-        return AsyncSession(self, Exchange(await self._call(self._stub.OpenSession, request)))
+        told = (idle_timeout_seconds, resume, retained_replies, snapshot, given, durability, checkpoint_every)
+        request = open_request(model, version, session_id, *told)
+        return AsyncSession(self, Exchange(await self._call(self._stub.OpenSession, request), kept_bytes))
 
     async def model(self, name: str, version: int = 0) -> Model:
         """Returns what a model takes and returns, without opening a session; see `Client.model`."""
@@ -125,9 +133,46 @@ class AsyncClient:
         await self._channel.close()
 
     async def _resume(self, exchange: Exchange) -> None:
-        exchange.handle = (await self._call(self._stub.OpenSession, resume_request(exchange))).handle
+        """Finds a session again and brings it to where its caller knows it; tries for as long as the client has patience."""
+        give_up = asyncio.get_running_loop().time() + self._timeout_seconds
+        for pause in waits():
+            try:
+                opened = await self._call_once(self._stub.OpenSession, resume_request(exchange))
+                if opened.position < exchange.position:
+                    await self._replay(exchange, opened)
+                exchange.resumed(opened)
+                return
+            except StatewiseError as problem:
+                if not may_be_tried_again(problem) or asyncio.get_running_loop().time() > give_up:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _replay(self, exchange: Exchange, opened: sequence_pb2.OpenSessionResponse) -> None:
+        given = since(exchange, opened.position)
+        call = self._stub.StepFrame(metadata=self._metadata)
+        try:
+            for request in replay(given, opened.handle):
+                await call.write(request)
+                check_replayed(await call.read())
+            await call.done_writing()
+        except (grpc.RpcError, asyncio.InvalidStateError) as failed:
+            raise Unavailable(f"the stream to {self.address} broke: {failed}") from None
+        finally:
+            call.cancel()
 
     async def _call(self, method: Any, request: Any) -> Any:
+        """Calls; what a server refuses that is about to stop, or that has lost its store, is asked again for a while."""
+        give_up = asyncio.get_running_loop().time() + self._timeout_seconds
+        for pause in waits():
+            try:
+                return await self._call_once(method, request)
+            except Unavailable as problem:
+                if problem.reason not in CALLED_AGAIN or asyncio.get_running_loop().time() > give_up:
+                    raise
+            await asyncio.sleep(pause)
+        raise AssertionError("waits without end")
+
+    async def _call_once(self, method: Any, request: Any) -> Any:
         if self._closed:
             raise closed(self.address)
         try:
@@ -135,6 +180,11 @@ class AsyncClient:
                 return await method(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as failed:
             raise from_rpc(failed, self.address) from None
+
+    async def _hear(self, exchange: Exchange) -> None:
+        """Asks how far the store is, for a session that may send nothing more before it has caught up."""
+        request = sequence_pb2.GetSessionRequest(session_id=exchange.session_id)
+        exchange.hear_of((await self._call(self._stub.GetSession, request)).durable_position)
 
     def _send(self, asked: Asked) -> Answer:
         if self._closed:
@@ -186,6 +236,11 @@ class AsyncSession:
     def position(self) -> int:
         """How many timesteps the session has consumed, as far as answers tell."""
         return self._exchange.position
+
+    @property
+    def durable_position(self) -> int:
+        """Up to which position the store holds the session, as far as answers tell; 0 in memory."""
+        return self._exchange.durable_position
 
     @property
     def retiring(self) -> bool:
@@ -246,6 +301,8 @@ class AsyncSession:
         """Sends a step as soon as fewer are in flight than the session retains replies."""
         await self._room.acquire()
         try:
+            if self._exchange.full:
+                await self._client._hear(self._exchange)
             asked = self._exchange.ask(x, extra, last, timeout_seconds)
             answer = self._client._send(asked)
         except BaseException:
@@ -280,6 +337,9 @@ class AsyncFrame(Framed):
         self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
     ) -> Outputs:
         """Sends the next timesteps of every session and returns their outputs; see `Framed`."""
+        for exchange in self._exchanges:
+            if exchange.full:
+                await self._client._hear(exchange)
         columns, single = self.ask(x, inputs, last, timeout_seconds)
         await self._client._send_frame(columns)
         return self.answer(columns, single)

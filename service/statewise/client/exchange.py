@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
+import grpc
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import ArrayLike, NDArray
 
+from statewise.client.failures import from_status
+from statewise.client.recovery import KEPT_BYTES, Given, Kept, too_far
 from statewise.errors import Reason, StatewiseError, Unavailable, error
 from statewise.spec import Calendar, ConstantSpec, TensorSpec, Vocabulary
 from statewise.tensors import DTYPES, decode, encode
@@ -24,6 +27,9 @@ from statewise.v1 import model_pb2, sequence_pb2, tensor_pb2
 Array = NDArray[Any]
 Outputs = Any
 """An array where the model has one output, a dict of arrays by name where it has several: the caller knows the model."""
+
+CALLED_AGAIN = frozenset({Reason.MOVED, Reason.STORE_UNAVAILABLE, Reason.MODEL_NOT_HERE})
+"""Reasons for which a call is made again for a while: another server may answer it, or this one later."""
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -83,12 +89,14 @@ class Answered:
 
     Attributes:
         retiring: whether the session's model version leaves memory with its last session.
+        durable: up to which position the store holds the session.
     """
 
     position: int
     outputs: dict[str, Array]
     problem: StatewiseError | None = None
     retiring: bool = False
+    durable: int = 0
 
 
 class Exchange:
@@ -98,9 +106,12 @@ class Exchange:
         position: timesteps consumed, as far as answers tell.
         tail: the position that the next step expects.
         retiring: whether new sessions get another version of the model.
+        durable_position: up to which position the store holds the session, as far as answers tell.
+        kept: the inputs since then; `None` for a session that is not resumed from checkpoints.
+        recovering: whether it is being resumed.
     """
 
-    def __init__(self, opened: sequence_pb2.OpenSessionResponse) -> None:
+    def __init__(self, opened: sequence_pb2.OpenSessionResponse, kept_bytes: int = KEPT_BYTES) -> None:
         self.session_id = opened.session_id
         self.model = read_model(opened.model)
         self._inputs = {tensor.name: (tensor, np.dtype(tensor.dtype)) for tensor in self.model.inputs}
@@ -111,9 +122,14 @@ class Exchange:
         self.position = opened.position
         self.tail = opened.position
         self.retiring = False
+        self.durability = opened.durability
+        self.durable_position = opened.durable_position
+        self.kept = Kept(kept_bytes) if opened.durability == sequence_pb2.DURABILITY_CHECKPOINT else None
+        self.recovering = False
 
     def ask(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None) -> Asked:
         """Returns what is asked by the next timesteps; raises `InvalidInput` and counts nothing if they do not fit the model."""
+        self.refuse_if_full()
         timed, single = self._timed(x, extra, ())
         timesteps = min((len(array) for array in timed.values()), default=0)
         asked = Asked(self, timed, self.tail, timesteps, single or last, last, timeout_seconds)
@@ -129,8 +145,39 @@ class Exchange:
         if answered.problem:
             self.tail -= asked.timesteps
         else:
-            self.position = answered.position
-            self.retiring = answered.retiring
+            self.advance(
+                Given(asked.position, asked.timesteps, asked.arrays), answered.position, answered.retiring, answered.durable
+            )
+
+    def advance(self, given: Given, position: int, retiring: bool, durable: int) -> None:
+        """Notes that a step has run, and how far the store is."""
+        self.position = position
+        self.retiring = retiring
+        if self.kept is not None:
+            self.kept.add(given)
+        if durable > self.durable_position:
+            self.hear_of(durable)
+
+    def hear_of(self, durable: int) -> None:
+        """Notes up to which position the store holds the session, and keeps nothing from before."""
+        self.durable_position = max(durable, self.durable_position)
+        if self.kept is not None:
+            self.kept.drop(self.durable_position)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is kept that no step may be sent."""
+        return self.kept is not None and self.kept.full
+
+    def refuse_if_full(self) -> None:
+        """Raises `Overloaded` if so much is kept that no step may be sent."""
+        if self.kept is not None and self.kept.full:
+            raise too_far(self.kept, self.position, self.durable_position)
+
+    def resumed(self, opened: sequence_pb2.OpenSessionResponse) -> None:
+        """Notes where the session is now; what was to be sent again has been."""
+        self.handle, self.server_instance = opened.handle, opened.server_instance
+        self.hear_of(opened.durable_position)
 
     @staticmethod
     def answer(asked: Asked, answered: Answered) -> Outputs:
@@ -268,6 +315,8 @@ def open_request(
     retained_replies: int = 0,
     snapshot: bytes = b"",
     constants: Sequence[tensor_pb2.Tensor] = (),
+    durability: str = "",
+    checkpoint_every: int = 0,
 ) -> sequence_pb2.OpenSessionRequest:
     """Returns the request that opens a session; its token makes it safe to be sent again."""
     if resume and not session_id:
@@ -282,7 +331,16 @@ def open_request(
         open_token=secrets.token_bytes(16),
         snapshot=snapshot,
         constants=constants,
+        durability=_durability(durability),
+        checkpoint_every=checkpoint_every,
     )
+
+
+def _durability(asked: str) -> sequence_pb2.Durability:
+    named = f"DURABILITY_{asked.upper() or 'UNSPECIFIED'}"
+    if named not in sequence_pb2.Durability.keys():  # noqa: SIM118 (no mapping)
+        raise error(Reason.BAD_FIELD, f"durability: takes memory, checkpoint or commit, not {asked!r}", field="durability")
+    return sequence_pb2.Durability.Value(named)  # type: ignore[return-value]
 
 
 def constants_of(model: Model, constants: Mapping[str, ArrayLike]) -> list[tensor_pb2.Tensor]:
@@ -311,8 +369,24 @@ def _constant(constant: ConstantSpec, value: ArrayLike) -> Array:
 def resume_request(exchange: Exchange) -> sequence_pb2.OpenSessionRequest:
     """Returns the request that finds a session again."""
     return sequence_pb2.OpenSessionRequest(
-        session_id=exchange.session_id, mode=sequence_pb2.OPEN_MODE_RESUME, server_instance=exchange.server_instance
+        session_id=exchange.session_id,
+        mode=sequence_pb2.OPEN_MODE_RESUME,
+        server_instance=exchange.server_instance,
+        durable_position=exchange.durable_position,
     )
+
+
+def since(exchange: Exchange, position: int) -> list[Given]:
+    """Returns what brings a session that is resumed at `position` to where its answers have come; raises `SessionGone`."""
+    return (exchange.kept or Kept(0)).since(position, exchange.position)
+
+
+def check_replayed(response: Any) -> None:
+    """Raises what went wrong with a step that was sent again."""
+    if response is grpc.aio.EOF:
+        raise Unavailable("the stream has ended")
+    for refused in response.errors:
+        raise from_status(refused.error)
 
 
 def fork_request(exchange: Exchange) -> sequence_pb2.ForkSessionRequest:

@@ -38,3 +38,11 @@ def from_rpc(error: grpc.RpcError, address: str) -> StatewiseError:
     if call.code() == grpc.StatusCode.CANCELLED:
         return Unavailable(f"the stream to {address} has ended")
     return StatewiseError(f"{address}: {call.code().name}: {call.details()}")
+
+
+def from_stream(error: grpc.RpcError, address: str) -> StatewiseError:
+    """Returns the error of a broken stream; whatever broke it below the protocol, another one may be opened."""
+    problem = from_rpc(error, address)
+    if problem.reason is None and cast(grpc.Call, error).code() in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
+        return Unavailable(str(problem))
+    return problem

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from statewise.client.exchange import Answered, Asked, Exchange
 from statewise.client.failures import from_status
-from statewise.errors import Reason, StatewiseError
+from statewise.client.recovery import BEHIND, RESUMED, Given
+from statewise.errors import StatewiseError
 from statewise.tensors import decode, encode
 from statewise.v1 import sequence_pb2
 
@@ -47,7 +48,9 @@ class UnderWay(ABC):
         """Returns the session of a row."""
 
     @abstractmethod
-    def take(self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool) -> None:
+    def take(
+        self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
+    ) -> None:
         """Takes the outcome of rows that ran: outputs `[rows, timesteps, …]`."""
 
     @abstractmethod
@@ -55,19 +58,22 @@ class UnderWay(ABC):
         """Takes why a row failed."""
 
     def read(self, response: sequence_pb2.StepFrameResponse) -> list[int]:
-        """Takes a response, and returns the rows whose handle the server does not know; those are still left."""
+        """Takes a response, and returns the rows whose session is to be resumed; those are still left."""
         positions = np.frombuffer(response.positions, "<u8")
         if len(positions):
             places = np.frombuffer(response.rows, "<u4").tolist() if response.rows else range(len(positions))
             rows = [self.rows[place] for place in places]
             outputs = {tensor.name: decode(tensor) for tensor in response.outputs}
-            self.take(rows, positions, outputs, retiring=response.retiring)
+            durable = np.frombuffer(response.durable_positions, "<u8").tolist() or [0] * len(rows)
+            self.take(rows, positions, outputs, retiring=response.retiring, durable=durable)
             self._left.difference_update(rows)
         gone = []
         for refused in response.errors:
             row, problem = self.rows[refused.row], from_status(refused.error)
-            if problem.reason is Reason.NOT_HERE:
+            recovering = self.exchange(row).recovering
+            if problem.reason in RESUMED or (recovering and problem.reason in BEHIND):
                 gone.append(row)
+                self.exchange(row).recovering = True
             else:
                 self.give_up(row, problem)
         return gone
@@ -107,11 +113,13 @@ class Steps(UnderWay):
         """See `UnderWay`."""
         return self._steps[row].exchange
 
-    def take(self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool) -> None:
+    def take(
+        self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
+    ) -> None:
         """See `UnderWay`."""
         for place, (row, position) in enumerate(zip(rows, positions.tolist(), strict=True)):
             here = {name: array[place] for name, array in outputs.items()}
-            self._settled(self._steps[row], Answered(position, here, None, retiring))
+            self._settled(self._steps[row], Answered(position, here, None, retiring, durable[place]))
 
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """See `UnderWay`."""
@@ -142,6 +150,8 @@ class Columns(UnderWay):
         self._timesteps = timesteps
         self._last = last
         self._timeout_seconds = timeout_seconds
+        for exchange in exchanges:
+            exchange.refuse_if_full()
         self._positions = np.array([exchange.tail for exchange in exchanges], "<u8")
         for exchange in exchanges:
             exchange.tail += timesteps
@@ -159,7 +169,9 @@ class Columns(UnderWay):
         """See `UnderWay`."""
         return self._exchanges[row]
 
-    def take(self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool) -> None:
+    def take(
+        self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
+    ) -> None:
         """See `UnderWay`."""
         if len(rows) == len(self._exchanges):
             self.outputs = dict(outputs)
@@ -167,9 +179,10 @@ class Columns(UnderWay):
             for name, array in outputs.items():
                 whole = self.outputs.setdefault(name, np.zeros((len(self._exchanges), *array.shape[1:]), array.dtype))
                 whole[rows] = array
-        for row, position in zip(rows, positions.tolist(), strict=True):
-            self._exchanges[row].position = position
-            self._exchanges[row].retiring = retiring
+        for row, position, held in zip(rows, positions.tolist(), durable, strict=True):
+            exchange = self._exchanges[row]
+            here = {name: array[row] for name, array in self._arrays.items()} if exchange.kept is not None else {}
+            exchange.advance(Given(position - self._timesteps, self._timesteps, here), position, retiring, held)
 
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """See `UnderWay`."""

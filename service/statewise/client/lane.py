@@ -17,16 +17,14 @@ import grpc
 
 from statewise.client.access import Metadata
 from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
-from statewise.client.failures import from_rpc
+from statewise.client.failures import from_stream
 from statewise.client.frames import Columns, Steps, UnderWay, frames_of
+from statewise.client.recovery import waits
 from statewise.errors import StatewiseError, Unavailable
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 FRAMES = 1
 """Frames under way before further steps wait for each other."""
-FRUITLESS = 3
-"""Streams in a row that break without an answer before the steps on them fail."""
-
 T = TypeVar("T")
 Answer = asyncio.Future[Answered]
 
@@ -35,7 +33,7 @@ class Lane:
     """The stream and what is on it; of one event loop, and changed by it alone.
 
     Args:
-        resume: finds a session again on the server, and renews its handle.
+        resume: finds a session again, on this server or another, and brings it to where it was.
         patience_seconds: how long a server that cannot be reached is tried again.
         metadata: travels with every stream.
     """
@@ -54,6 +52,7 @@ class Lane:
         self._resume = resume
         self._patience_seconds = patience_seconds
         self._metadata = metadata
+        self._recoveries: dict[Exchange, asyncio.Task[None]] = {}
         self._waiting: list[Asked] = []
         self._answers: dict[Asked, Answer] = {}
         self._frames: dict[int, UnderWay] = {}
@@ -85,6 +84,8 @@ class Lane:
         """Ends the stream; what is under way fails."""
         if self._runner:
             self._runner.cancel()
+            for task in self._recoveries.values():
+                task.cancel()
             await asyncio.gather(self._runner, *self._helpers, return_exceptions=True)
         self._fail(closed(self._address))
 
@@ -110,20 +111,28 @@ class Lane:
 
     async def _run(self) -> None:
         """Keeps a stream open as long as there is something on it; fails what cannot be answered."""
-        fruitless = 0
         problem: StatewiseError | None = None
+        pauses, give_up = waits(), self._later()
         try:
-            while fruitless < FRUITLESS:
+            while True:
                 fruitful, problem = await self._read()
                 if not isinstance(problem, Unavailable):
                     break
-                fruitless = 0 if fruitful else fruitless + 1
+                if fruitful:
+                    pauses, give_up = waits(), self._later()
+                elif asyncio.get_running_loop().time() > give_up:
+                    break
+                else:
+                    await asyncio.sleep(next(pauses))
                 await self._reach()
                 self._requests = asyncio.Queue()
                 self._send_again()
         except StatewiseError as unreachable:
             problem = unreachable
         self._fail(lost(self._address, problem))
+
+    def _later(self) -> float:
+        return asyncio.get_running_loop().time() + self._patience_seconds
 
     async def _read(self) -> tuple[bool, StatewiseError | None]:
         """Opens a stream and settles its answers until it breaks; returns whether there were any, and why it broke."""
@@ -134,11 +143,13 @@ class Lane:
                 fruitful = True
                 self._settle(response)
         except grpc.RpcError as failed:
-            return fruitful, from_rpc(failed, self._address)
+            return fruitful, from_stream(failed, self._address)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task and task.cancelling():  # it is us, not the call, who are to end
                 raise
+        finally:
+            self._requests.put_nowait(None)  # what feeds the stream ends with it
         return fruitful, Unavailable(f"the server on {self._address} has ended the stream")
 
     async def _sent(self) -> AsyncIterator[sequence_pb2.StepFrameRequest]:
@@ -150,8 +161,8 @@ class Lane:
         frame = self._frames.get(response.request_id)
         if frame is None:  # it was asked for again meanwhile
             return
-        for row in frame.read(response):
-            self._help(self._find_again(frame, row))
+        if gone := frame.read(response):
+            self._help(self._find_again(frame, gone))
         self._end_if_done(response.request_id, frame)
 
     def _end_if_done(self, number: int, frame: UnderWay) -> None:
@@ -170,17 +181,29 @@ class Lane:
         self._helpers.add(task)
         task.add_done_callback(self._helpers.discard)
 
-    async def _find_again(self, frame: UnderWay, row: int) -> None:
-        """The server does not know a handle: finds the session by its id and asks for the row again, or fails it."""
-        exchange = frame.exchange(row)
+    async def _find_again(self, frame: UnderWay, rows: list[int]) -> None:
+        """Resumes the sessions of rows and asks for those again, or fails them."""
+        outcomes = await asyncio.gather(*(self._resumed(frame.exchange(row)) for row in rows), return_exceptions=True)
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                frame.give_up(row, outcome if isinstance(outcome, StatewiseError) else lost(self._address, None))
+        for number, each in list(self._frames.items()):
+            self._end_if_done(number, each)
+        self._send_again()
+
+    def _resumed(self, exchange: Exchange) -> asyncio.Task[None]:
+        """Returns the one task that resumes a session, whoever needs it."""
+        task = self._recoveries.get(exchange)
+        if task is None:
+            task = self._recoveries[exchange] = asyncio.create_task(self._resume_one(exchange))
+        return task
+
+    async def _resume_one(self, exchange: Exchange) -> None:
         try:
             await self._resume(exchange)
-        except StatewiseError as gone:
-            frame.give_up(row, gone)
-            for number, each in list(self._frames.items()):
-                self._end_if_done(number, each)
-            return
-        self._send_again()
+        finally:
+            exchange.recovering = False
+            del self._recoveries[exchange]
 
     def _send_again(self) -> None:
         """Asks for what is left of every frame again; the answers to the messages of before are not waited for."""

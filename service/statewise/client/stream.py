@@ -6,10 +6,13 @@ the retained reply, what had not runs now.
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from typing import Any
 
 import grpc
@@ -17,14 +20,16 @@ from numpy.typing import ArrayLike
 
 from statewise.client.access import Metadata
 from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
-from statewise.client.failures import from_rpc
+from statewise.client.failures import from_stream
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns, Steps, UnderWay
-from statewise.client.lane import FRUITLESS
+from statewise.client.recovery import waits
 from statewise.errors import StatewiseError, Unavailable
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 Answer = Future[Answered]
+RECOVERIES = 16
+"""Sessions that are resumed at a time."""
 
 
 class Stream:
@@ -44,6 +49,8 @@ class Stream:
         self._resume = resume
         self._patience_seconds = patience_seconds
         self._metadata = metadata
+        self._recoveries: dict[Exchange, Future[None]] = {}
+        self._helpers = ThreadPoolExecutor(RECOVERIES, thread_name_prefix="statewise-resume")
         self._lock = threading.RLock()
         self._frames: dict[int, UnderWay] = {}
         self._answers: dict[Asked, Answer] = {}
@@ -87,6 +94,7 @@ class Stream:
             call.cancel()
         if reader and reader is not threading.current_thread():
             reader.join()
+        self._helpers.shutdown(wait=False, cancel_futures=True)
 
     def _put(self, frame: UnderWay) -> None:
         self._number += 1
@@ -98,15 +106,17 @@ class Stream:
 
     def _run(self) -> None:
         """Keeps a stream open as long as there is something on it; fails what cannot be answered."""
-        fruitless = 0
-        problem: StatewiseError | None = None
-        while fruitless < FRUITLESS:
+        pauses, give_up = waits(), self._later()
+        while True:
             fruitful, problem = self._read()
             if self._closed.is_set() or not isinstance(problem, Unavailable):
                 break
-            fruitless = 0 if fruitful else fruitless + 1
             if self._nothing_left():
                 return
+            if fruitful:
+                pauses, give_up = waits(), self._later()
+            elif time.monotonic() > give_up or self._closed.wait(next(pauses)):
+                break
             try:
                 grpc.channel_ready_future(self._channel).result(self._patience_seconds)
             except grpc.FutureTimeoutError:
@@ -114,6 +124,9 @@ class Stream:
                 break
             self._send_again()
         self._fail(closed(self._address) if self._closed.is_set() else lost(self._address, problem))
+
+    def _later(self) -> float:
+        return time.monotonic() + self._patience_seconds
 
     def _read(self) -> tuple[bool, StatewiseError | None]:
         """Opens a stream and settles its answers until it breaks; returns whether there were any, and why it broke."""
@@ -124,7 +137,7 @@ class Stream:
                 fruitful = True
                 self._settle(response)
         except grpc.RpcError as failed:
-            return fruitful, from_rpc(failed, self._address)
+            return fruitful, from_stream(failed, self._address)
         return fruitful, Unavailable(f"the server on {self._address} has ended the stream")
 
     def _settle(self, response: sequence_pb2.StepFrameResponse) -> None:
@@ -133,26 +146,60 @@ class Stream:
             gone = frame.read(response) if frame else []
         if frame is None:  # it was asked for again meanwhile
             return
-        found = [self._found_again(frame, row) for row in gone]
-        with self._lock:
-            if frame.done:
-                del self._frames[response.request_id]
-                if whole := self._whole.pop(frame, None):
-                    whole.set()
-            elif any(found):
-                frame.again()
-                del self._frames[response.request_id]
-                self._put(frame)
+        if gone:
+            self._find_again(frame, gone)
+        self._end_if_done()
 
-    def _found_again(self, frame: UnderWay, row: int) -> bool:
-        """The server does not know a handle: finds the session by its id, or fails the row."""
-        try:
-            self._resume(frame.exchange(row))
-        except StatewiseError as gone:
+    def _end_if_done(self) -> None:
+        with self._lock:
+            for number, frame in list(self._frames.items()):
+                if frame.done:
+                    del self._frames[number]
+                    if whole := self._whole.pop(frame, None):
+                        whole.set()
+
+    def _find_again(self, frame: UnderWay, rows: list[int]) -> None:
+        """Resumes the sessions of rows, in other threads, and asks for those again, or fails them."""
+        left = len(rows)
+
+        def settled(row: int, recovery: Future[None]) -> None:
+            nonlocal left
+            problem = closed(self._address) if recovery.cancelled() else recovery.exception()
             with self._lock:
-                frame.give_up(row, gone)
-            return False
-        return True
+                if problem:
+                    frame.give_up(row, copy(problem) if isinstance(problem, StatewiseError) else lost(self._address, None))
+                left -= 1
+                if left:
+                    return
+            self._end_if_done()
+            self._ask_again()
+
+        for row in rows:
+            self._resumed(frame.exchange(row)).add_done_callback(functools.partial(settled, row))
+
+    def _resumed(self, exchange: Exchange) -> Future[None]:
+        """Returns the one attempt to resume a session, whoever needs it."""
+        with self._lock:
+            recovery = self._recoveries.get(exchange)
+            if recovery is None:
+                recovery = self._recoveries[exchange] = self._helpers.submit(self._resume_one, exchange)
+            return recovery
+
+    def _resume_one(self, exchange: Exchange) -> None:
+        try:
+            self._resume(exchange)
+        finally:
+            with self._lock:
+                exchange.recovering = False
+                del self._recoveries[exchange]
+
+    def _ask_again(self) -> None:
+        """Asks for what is left of every frame again on the same stream; answers to what was sent before are not waited for."""
+        with self._lock:
+            frames, self._frames = list(self._frames.values()), {}
+            for frame in frames:
+                frame.again()
+                self._put(frame)
 
     def _settled(self, asked: Asked, answered: Answered) -> None:
         asked.exchange.settle(asked, answered)
@@ -172,10 +219,7 @@ class Stream:
         with self._lock:
             self._requests.put(None)
             self._requests = queue.SimpleQueue()
-            frames, self._frames = list(self._frames.values()), {}
-            for frame in frames:
-                frame.again()
-                self._put(frame)
+            self._ask_again()
 
     def _fail(self, problem: StatewiseError) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
@@ -15,22 +16,26 @@ from numpy.typing import ArrayLike
 
 from statewise.client.access import Access
 from statewise.client.exchange import (
+    CALLED_AGAIN,
     CHANNEL_OPTIONS,
     Asked,
     Exchange,
     Model,
     Outputs,
+    check_replayed,
     closed,
     constants_of,
     fork_request,
     open_request,
     read_described,
     resume_request,
+    since,
 )
 from statewise.client.failures import from_rpc
 from statewise.client.framed import Framed
+from statewise.client.recovery import KEPT_BYTES, may_be_tried_again, replay, waits
 from statewise.client.stream import Answer, Stream
-from statewise.errors import StatewiseError
+from statewise.errors import StatewiseError, Unavailable
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 
@@ -42,7 +47,7 @@ class Client:
 
     Args:
         address: `host:port`.
-        timeout_seconds: for opening and closing sessions, and for reaching the server again.
+        timeout_seconds: for opening and closing sessions, and for reaching the server, or another one, again.
         tls: speak TLS, with the certificate authorities that gRPC brings.
         tls_ca: speak TLS, with the authorities of this PEM file.
         tls_certificate, tls_key: PEM files that say who the client is, where the server asks for them.
@@ -98,6 +103,9 @@ class Client:
         retained_replies: int = 0,
         snapshot: bytes = b"",
         constants: Mapping[str, ArrayLike] | None = None,
+        durability: str = "",
+        checkpoint_every: int = 0,
+        kept_bytes: int = KEPT_BYTES,
     ) -> Session:
         """Opens a session of a model; use it as a context manager, or close it.
 
@@ -111,13 +119,18 @@ class Client:
             snapshot: what `Session.snapshot` returned, to start from; the model and version are then the snapshot's.
             constants: the first values of states by name, such as `{"series_scale": 12.5}`; `session.model.constants` tells which
                 the model takes. A session that is open keeps those that it was given.
+            durability: what the session outlives: `memory` nothing, `checkpoint` and `commit` the server's process; empty is the
+                server's default. With the last two the client goes on by itself when a server is gone.
+            checkpoint_every: for `checkpoint`, the timesteps between two; 0 is the server's default, 64.
+            kept_bytes: for `checkpoint`, the most that is kept of inputs since the last one; past it a step raises `Overloaded`.
 
         Raises:
             ModelUnknown, AlreadyOpen, Overloaded, InvalidInput, Unavailable: nothing was opened.
         """
         given = constants_of(self.model(model, version), constants) if constants else ()
-        request = open_request(model, version, session_id, idle_timeout_seconds, resume, retained_replies, snapshot, given)
-        return Session(self, Exchange(self._call(self._stub.OpenSession, request)))
+        told = (idle_timeout_seconds, resume, retained_replies, snapshot, given, durability, checkpoint_every)
+        request = open_request(model, version, session_id, *told)
+        return Session(self, Exchange(self._call(self._stub.OpenSession, request), kept_bytes))
 
     def model(self, name: str, version: int = 0) -> Model:
         """Returns what a model takes and returns, without opening a session.
@@ -140,15 +153,53 @@ class Client:
         self._channel.close()
 
     def _resume(self, exchange: Exchange) -> None:
-        exchange.handle = self._call(self._stub.OpenSession, resume_request(exchange)).handle
+        """Finds a session again and brings it to where its caller knows it; tries for as long as the client has patience."""
+        give_up = time.monotonic() + self._timeout_seconds
+        for pause in waits():
+            try:
+                opened = self._call_once(self._stub.OpenSession, resume_request(exchange))
+                if opened.position < exchange.position:
+                    self._replay(exchange, opened)
+                exchange.resumed(opened)
+                return
+            except StatewiseError as problem:
+                if not may_be_tried_again(problem) or self._closed or time.monotonic() > give_up:
+                    raise
+            time.sleep(pause)
+
+    def _replay(self, exchange: Exchange, opened: sequence_pb2.OpenSessionResponse) -> None:
+        requests = list(replay(since(exchange, opened.position), opened.handle))
+        try:
+            for request in requests:
+                for response in self._stub.StepFrame(iter([request]), metadata=self._metadata):
+                    check_replayed(response)
+        except grpc.RpcError as failed:
+            raise Unavailable(f"the stream to {self.address} broke: {failed}") from None
 
     def _call(self, method: Any, request: Any) -> Any:
+        """Calls; what a server refuses that is about to stop, or that has lost its store, is asked again for a while."""
+        give_up = time.monotonic() + self._timeout_seconds
+        for pause in waits():
+            try:
+                return self._call_once(method, request)
+            except Unavailable as problem:
+                if problem.reason not in CALLED_AGAIN or time.monotonic() > give_up:
+                    raise
+            time.sleep(pause)
+        raise AssertionError("waits without end")
+
+    def _call_once(self, method: Any, request: Any) -> Any:
         if self._closed:
             raise closed(self.address)
         try:
             return method(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as failed:
             raise from_rpc(failed, self.address) from None
+
+    def _hear(self, exchange: Exchange) -> None:
+        """Asks how far the store is, for a session that may send nothing more before it has caught up."""
+        request = sequence_pb2.GetSessionRequest(session_id=exchange.session_id)
+        exchange.hear_of(self._call(self._stub.GetSession, request).durable_position)
 
 
 class Session:
@@ -186,6 +237,11 @@ class Session:
     def position(self) -> int:
         """How many timesteps the session has consumed, as far as answers tell."""
         return self._exchange.position
+
+    @property
+    def durable_position(self) -> int:
+        """Up to which position the store holds the session, as far as answers tell; 0 in memory."""
+        return self._exchange.durable_position
 
     @property
     def retiring(self) -> bool:
@@ -265,6 +321,8 @@ class Session:
         """Sends a step as soon as fewer are in flight than the session retains replies."""
         self._room.acquire()
         try:
+            if self._exchange.full:
+                self._client._hear(self._exchange)
             asked, answer = self._client._stream.send(self._exchange, x, extra, last, timeout_seconds)
         except BaseException:
             self._room.release()
@@ -284,5 +342,8 @@ class Frame(Framed):
         self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
     ) -> Outputs:
         """Sends the next timesteps of every session and returns their outputs; see `Framed`."""
+        for exchange in self._exchanges:
+            if exchange.full:
+                self._client._hear(exchange)
         columns, single = self._client._stream.send_frame(self, x, inputs, last, timeout_seconds)
         return self.answer(columns, single)

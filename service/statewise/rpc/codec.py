@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from statewise.config import Limits
 from statewise.conversation import Answer, Array, Frame, Indices, Step
+from statewise.durability import Durability
 from statewise.errors import Reason, StatewiseError, error
 from statewise.host import Closed, Found, Host, Mode, Open, Opened
 from statewise.models import Served
@@ -93,7 +94,17 @@ def opening(request: sequence_pb2.OpenSessionRequest) -> Open:
         request.snapshot,
         request.server_instance,
         _named(request.constants, "constants"),
+        durability=_durability(request.durability),
+        checkpoint_every=request.checkpoint_every,
+        durable_position=min(request.durable_position, _FARTHEST),
     )
+
+
+def _durability(asked: int) -> Durability | None:
+    try:
+        return Durability(asked) if asked else None
+    except ValueError:
+        raise error(Reason.BAD_FIELD, f"durability: {asked} is not one of Durability", field="durability") from None
 
 
 def step_response(request: sequence_pb2.StepRequest, answer: Answer, row: int) -> sequence_pb2.StepResponse:
@@ -109,6 +120,7 @@ def step_response(request: sequence_pb2.StepRequest, answer: Answer, row: int) -
         position=position,
         outputs=outputs,
         retiring=answer.retiring,
+        durable_position=0 if answer.durable is None else int(answer.durable[row]),
     )
 
 
@@ -127,6 +139,7 @@ def frame_response(request_id: int, answer: Answer, rows: Indices | None) -> seq
         positions=answer.positions.astype("<u8").tobytes(),
         outputs=[encode(name, array) for name, array in answer.outputs.items()],
         retiring=answer.retiring,
+        durable_positions=b"" if answer.durable is None else answer.durable.astype("<u8").tobytes(),
     )
 
 
@@ -147,6 +160,9 @@ def open_response(opened: Opened, server_instance: str) -> sequence_pb2.OpenSess
         handle=opened.handle,
         retained_replies=opened.retained_replies,
         resumed=opened.resumed,
+        durability=int(opened.keeping.durability),  # type: ignore[arg-type]
+        checkpoint_every=opened.keeping.every if opened.keeping.durability is Durability.CHECKPOINT else 0,
+        durable_position=opened.durable_position,
     )
 
 
@@ -159,6 +175,7 @@ def get_response(found: Found) -> sequence_pb2.GetSessionResponse:
         pending=found.pending,
         idle=duration(found.idle_seconds),
         retiring=found.model.retiring,
+        durable_position=found.durable_position,
     )
 
 

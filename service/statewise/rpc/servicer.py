@@ -14,6 +14,7 @@ from statewise.host import Host
 from statewise.rpc import codec
 from statewise.rpc.status import to_status
 from statewise.rpc.streams import FrameStream, StepStream, Stream
+from statewise.sealing import is_sealed
 from statewise.tensors import encode
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
@@ -48,7 +49,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     @unary
     async def OpenSession(self, request: sequence_pb2.OpenSessionRequest, context: Context) -> sequence_pb2.OpenSessionResponse:
         """Opens a session."""
-        if request.snapshot:
+        if request.snapshot and not (is_sealed(request.snapshot) and self._host.sealer):
             self._check_snapshots()
         return codec.open_response(await self._host.open(codec.opening(request)), self._host.instance)
 
@@ -65,7 +66,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     @unary
     async def ForkSession(self, request: sequence_pb2.ForkSessionRequest, context: Context) -> sequence_pb2.ForkSessionResponse:
         """Opens a session at the state of another."""
-        opened = self._host.fork(request.session_id, request.new_session_id, request.open_token)
+        opened = await self._host.fork_alike(request.session_id, request.new_session_id, request.open_token)
         return sequence_pb2.ForkSessionResponse(session=codec.open_response(opened, self._host.instance))
 
     @unary
@@ -73,10 +74,13 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self, request: sequence_pb2.SnapshotSessionRequest, context: Context
     ) -> sequence_pb2.SnapshotSessionResponse:
         """Returns a session's state."""
-        self._check_snapshots()
+        sealer = self._host.sealer
+        if sealer is None:
+            self._check_snapshots()
         taken = await self._host.snapshot(request.session_id)
         states = [encode(name, array) for name, array in taken.states.items()] if request.states else []
-        return sequence_pb2.SnapshotSessionResponse(snapshot=taken.to_bytes(), position=taken.position, states=states)
+        raw = sealer.seal(taken.session_id, taken.to_bytes()) if sealer else taken.to_bytes()
+        return sequence_pb2.SnapshotSessionResponse(snapshot=raw, position=taken.position, states=states)
 
     async def Step(self, request_iterator: object, context: Context) -> None:
         """Steps sessions."""
@@ -100,7 +104,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
 
     def _check_snapshots(self) -> None:
         if not self._snapshots:
-            message = "snapshot: clients could alter it, so it is given and taken only by `statewise serve --unsealed-snapshots`"
+            message = "snapshot: clients could alter it, so it is sealed (`statewise serve --seal-keys`), or --unsealed-snapshots"
             raise error(Reason.BAD_FIELD, message, field="snapshot")
 
 

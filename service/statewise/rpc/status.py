@@ -36,6 +36,12 @@ CODE_OF_REASON: dict[Reason, grpc.StatusCode] = {
     Reason.EXPIRED: grpc.StatusCode.NOT_FOUND,
     Reason.CLOSED: grpc.StatusCode.NOT_FOUND,
     Reason.LOST: grpc.StatusCode.NOT_FOUND,
+    Reason.STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Reason.MOVED: grpc.StatusCode.UNAVAILABLE,
+    Reason.MODEL_NOT_HERE: grpc.StatusCode.UNAVAILABLE,
+    Reason.OWNER_CHANGED: grpc.StatusCode.ABORTED,
+    Reason.ROLLED_BACK: grpc.StatusCode.DATA_LOSS,
+    Reason.UNREADABLE: grpc.StatusCode.DATA_LOSS,
     Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
 }
 

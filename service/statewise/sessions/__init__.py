@@ -1,6 +1,8 @@
 """Sessions, their steps, rows and replies: pure transitions over columns; `table` says how."""
 
 from statewise.sessions.digest import digests
+from statewise.sessions.durable import Durable
+from statewise.sessions.replies import Kept, Rings
 from statewise.sessions.rows import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS, Rows
 from statewise.sessions.steps import NONE
 from statewise.sessions.table import RETRY_SECONDS, Admission, Failures, Opening, Sessions
@@ -12,8 +14,11 @@ __all__ = [
     "RESERVED_ROWS",
     "RETRY_SECONDS",
     "Admission",
+    "Durable",
     "Failures",
+    "Kept",
     "Opening",
+    "Rings",
     "Rows",
     "Sessions",
     "digests",

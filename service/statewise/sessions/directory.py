@@ -22,7 +22,12 @@ TOMBSTONE_SECONDS = 3600.0
 _NUMBER_BITS = 24
 MOST_SESSIONS = 1 << _NUMBER_BITS
 _NUMBER = MOST_SESSIONS - 1
-_TOLD = {Reason.CLOSED: "was closed", Reason.EXPIRED: "was idle for too long and has expired"}
+_TOLD = {
+    Reason.CLOSED: "was closed",
+    Reason.EXPIRED: "was idle for too long and has expired",
+    Reason.MOVED: "is in the store: resume it",
+    Reason.OWNER_CHANGED: "was taken over by another server: resume it",
+}
 
 _NOBODY = 2**64 - 1  # the handle of a number that nobody has; it names another number than any of these
 Handles = NDArray[np.uint64]
@@ -62,6 +67,18 @@ class Directory:
             reason = self._ended.get(session_id, (Reason.UNKNOWN, 0.0))[0]
             raise error(reason, f"session {session_id!r} {_TOLD.get(reason, 'is not known to this server')}")
         return number
+
+    def token(self, number: int) -> bytes:
+        """Returns the token of the open that made a session, or empty."""
+        return self._token_of.get(number, b"")
+
+    def ended(self, session_id: str) -> Reason | None:
+        """Returns how a session ended that was open here, or `None`."""
+        return self._ended.get(session_id, (None, 0.0))[0]
+
+    def told(self, number: int, reason: Reason) -> StatewiseError:
+        """Returns the error of who asks for a session that ends now."""
+        return error(reason, f"session {self.ids[number]!r} {_TOLD[reason]}")
 
     def opened_by(self, token: bytes) -> int | None:
         """Returns the open session that an open with this token made, or `None`."""

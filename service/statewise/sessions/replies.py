@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,37 @@ from statewise.sessions.steps import NONE
 from statewise.spec import TensorSpec
 
 Array = NDArray[np.generic]
+
+
+class Kept(NamedTuple):
+    """A retained reply: of the step of so many timesteps that began at `start`; outputs `[timesteps, …]`."""
+
+    start: int
+    timesteps: int
+    digest: int
+    outputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rings:
+    """Copies of the rings of some sessions, `[widest, sessions]` each, for whoever reads them while the sessions go on."""
+
+    start: Indices
+    timesteps: Indices
+    digest: NDArray[np.uint64]
+    columns: Mapping[str, Array]
+    long: Mapping[tuple[int, int], Mapping[str, Array]]
+
+    def of(self, place: int) -> list[Kept]:
+        """Returns the replies of one of the sessions, the oldest first."""
+        kept = []
+        starts = self.start[:, place]
+        for ring in np.argsort(starts, kind="stable").tolist():
+            if starts[ring] != NONE:
+                outputs = self.long.get((ring, place)) or {name: each[ring, place][None] for name, each in self.columns.items()}
+                told = int(starts[ring]), int(self.timesteps[ring, place]), int(self.digest[ring, place])
+                kept.append(Kept(*told, outputs))
+        return kept
 
 
 class Replies:
@@ -102,6 +135,18 @@ class Replies:
     def _seats(self, places: Indices, sessions: Indices) -> Indices:
         """Returns where in the flat columns the places of sessions' rings are."""
         return places * self._shape[1] + sessions
+
+    def rings(self, model: int, sessions: Indices) -> Rings:
+        """Returns copies of the rings of sessions of a model."""
+        long = {}
+        if self._long:
+            for place, session in enumerate(sessions.tolist()):
+                for ring in range(self._shape[0]):
+                    if (ring, session) in self._long:
+                        long[ring, place] = self._long[ring, session]
+        seats = self._seats(np.arange(self._shape[0])[:, None], sessions)
+        columns = {name: column[seats] for name, column in self._models[model].items()}
+        return Rings(self.start[:, sessions], self.timesteps[:, sessions], self.digest[:, sessions], columns, long)
 
     def _drop_long(self, place: int, session: int) -> None:
         dropped = self._long.pop((place, session), None)

@@ -15,6 +15,7 @@ next is returned.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,8 @@ from statewise.errors import Reason, StatewiseError, error
 from statewise.masks import every, same, some
 from statewise.sessions.digest import Digests
 from statewise.sessions.directory import Directory
-from statewise.sessions.replies import Replies
+from statewise.sessions.durable import Durable
+from statewise.sessions.replies import Kept, Replies
 from statewise.sessions.rows import INITIAL_ROW, Indices, Rows
 from statewise.sessions.steps import NONE, Steps
 
@@ -86,6 +88,7 @@ class Sessions:
         steps: the admitted steps.
         replies: the retained replies.
         directory: ids, handles and open tokens of sessions, and how those that are gone ended.
+        durable: which sessions a store holds, and how far.
     """
 
     def __init__(self, capacity: int, pending: int, *, widest: int = 16, reply_bytes: int = 1 << 28) -> None:
@@ -94,6 +97,7 @@ class Sessions:
         self.steps = Steps(pending)
         self.replies = Replies(widest, capacity, reply_bytes)
         self.directory = Directory(capacity)
+        self.durable = Durable(capacity)
         self.model = np.zeros(capacity, np.int64)
         self.pool = np.zeros(capacity, np.int64)
         self.row = np.zeros(capacity, np.int64)
@@ -158,6 +162,15 @@ class Sessions:
         self.replies.forget(session)
         self._sessions_of_model[opening.model] = self.count(opening.model) + 1
         return session
+
+    def retain(self, session: int, replies: Iterable[Kept]) -> None:
+        """Gives a session that has just begun the replies that it retained elsewhere, the oldest first."""
+        here = np.array([session])
+        for reply in replies:
+            told = (np.array([reply.start]), np.array([reply.timesteps]), np.array([reply.digest], np.uint64))
+            places = self.replies.retain(here, *told, self.retained[here])
+            outputs = {name: array[None] for name, array in reply.outputs.items()}
+            self.replies.store(int(self.model[session]), here, places, outputs)
 
     def fork(self, parent: int, session_id: str, opening: Opening, now: float) -> int:
         """Starts a session from the committed state of another, whose row it shares; see `open`."""
@@ -244,6 +257,12 @@ class Sessions:
         if session is None:
             return None
         return session, self._end(session, Reason.CLOSED, now)
+
+    def end(self, session: int, reason: Reason, now: float) -> Failures:
+        """Ends a session here that lives on elsewhere; its steps that have not begun fail with the reason."""
+        if not self.live[session]:
+            return Failures([], np.empty(0, np.int64))
+        return self._end(session, reason, now)
 
     def expire(self, now: float) -> Indices:
         """Ends the sessions that have nothing pending and were idle for longer than their timeout, and returns them."""
@@ -371,7 +390,7 @@ class Sessions:
         self.directory.end(session, reason, now)
         chain = [int(self.first[session])] if self.first[session] != NONE else []
         chain += self._behind(chain[0]) if chain else []
-        told = error(reason, f"session {self.directory.ids[session]!r} was closed")
+        told = self.directory.told(session, reason)
         waiting = [(step, told) for step in chain if not self.steps.running[step]]
         failures = self._withdraw(session, waiting) if waiting else Failures([], np.empty(0, np.int64))
         if not chain:
@@ -387,6 +406,7 @@ class Sessions:
         for session in over.tolist():
             self.rows_of(session).drop(self.row[[session]])
             self.replies.forget(session)
+            self.durable.end(session)
             self.directory.release(session)
             self._forget_model_of(session)
 

@@ -28,7 +28,7 @@ from statewise.v1 import model_pb2 as statewise_dot_v1_dot_model__pb2
 from statewise.v1 import tensor_pb2 as statewise_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstatewise/v1/sequence.proto\x12\x0cstatewise.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x18statewise/v1/model.proto\x1a\x19statewise/v1/tensor.proto\"\xa1\x02\n\x12OpenSessionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12/\n\x0cidle_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x04mode\x18\x05 \x01(\x0e\x32\x16.statewise.v1.OpenMode\x12\x18\n\x10retained_replies\x18\x06 \x01(\r\x12\x12\n\nopen_token\x18\x07 \x01(\x0c\x12\x10\n\x08snapshot\x18\x08 \x01(\x0c\x12\x17\n\x0fserver_instance\x18\t \x01(\t\x12\'\n\tconstants\x18\n \x03(\x0b\x32\x14.statewise.v1.Tensor\"\xe4\x01\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\"\n\x05model\x18\x02 \x01(\x0b\x32\x13.statewise.v1.Model\x12\x10\n\x08position\x18\x03 \x01(\x04\x12/\n\x0cidle_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fserver_instance\x18\x05 \x01(\t\x12\x0e\n\x06handle\x18\x06 \x01(\x06\x12\x18\n\x10retained_replies\x18\x07 \x01(\r\x12\x0f\n\x07resumed\x18\x08 \x01(\x08\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xa4\x01\n\x12GetSessionResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x0c\n\x04tail\x18\x03 \x01(\x04\x12\x0f\n\x07pending\x18\x04 \x01(\r\x12\'\n\x04idle\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08retiring\x18\x06 \x01(\x08\"T\n\x12\x46orkSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12\x12\n\nopen_token\x18\x03 \x01(\x0c\"I\n\x13\x46orkSessionResponse\x12\x32\n\x07session\x18\x01 \x01(\x0b\x32!.statewise.v1.OpenSessionResponse\"<\n\x16SnapshotSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06states\x18\x02 \x01(\x08\"c\n\x17SnapshotSessionResponse\x12\x10\n\x08snapshot\x18\x01 \x01(\x0c\x12\x10\n\x08position\x18\x02 \x01(\x04\x12$\n\x06states\x18\x03 \x03(\x0b\x32\x14.statewise.v1.Tensor\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"8\n\x14\x43loseSessionResponse\x12\x0e\n\x06\x63losed\x18\x01 \x01(\x08\x12\x10\n\x08position\x18\x02 \x01(\x04\"\xe4\x01\n\x0bStepRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x15\n\x08position\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x06inputs\x18\x05 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12\x37\n\x10output_timesteps\x18\x06 \x01(\x0e\x32\x1d.statewise.v1.OutputTimestepsB\x0b\n\t_position\"\xa4\x01\n\x0cStepResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x04\x12%\n\x07outputs\x18\x04 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12\x10\n\x08retiring\x18\x06 \x01(\x08\"\xd5\x01\n\x10StepFrameRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0f\n\x07handles\x18\x02 \x01(\x0c\x12\x11\n\tpositions\x18\x03 \x01(\x0c\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x06inputs\x18\x05 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12\x37\n\x10output_timesteps\x18\x06 \x01(\x0e\x32\x1d.statewise.v1.OutputTimesteps\"\xa9\x01\n\x11StepFrameResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\x12\x11\n\tpositions\x18\x03 \x01(\x0c\x12%\n\x07outputs\x18\x04 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12&\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x16.statewise.v1.RowError\x12\x10\n\x08retiring\x18\x06 \x01(\x08\"L\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\x04\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status*\x88\x01\n\x08OpenMode\x12\x19\n\x15OPEN_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10OPEN_MODE_CREATE\x10\x01\x12\x14\n\x10OPEN_MODE_RESUME\x10\x02\x12\x1e\n\x1aOPEN_MODE_CREATE_OR_RESUME\x10\x03\x12\x15\n\x11OPEN_MODE_RESTART\x10\x04*h\n\x0fOutputTimesteps\x12 \n\x1cOUTPUT_TIMESTEPS_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_TIMESTEPS_ALL\x10\x01\x12\x19\n\x15OUTPUT_TIMESTEPS_LAST\x10\x02\x32\xd6\x04\n\x0fSequenceService\x12R\n\x0bOpenSession\x12 .statewise.v1.OpenSessionRequest\x1a!.statewise.v1.OpenSessionResponse\x12O\n\nGetSession\x12\x1f.statewise.v1.GetSessionRequest\x1a .statewise.v1.GetSessionResponse\x12U\n\x0c\x43loseSession\x12!.statewise.v1.CloseSessionRequest\x1a\".statewise.v1.CloseSessionResponse\x12R\n\x0b\x46orkSession\x12 .statewise.v1.ForkSessionRequest\x1a!.statewise.v1.ForkSessionResponse\x12^\n\x0fSnapshotSession\x12$.statewise.v1.SnapshotSessionRequest\x1a%.statewise.v1.SnapshotSessionResponse\x12\x41\n\x04Step\x12\x19.statewise.v1.StepRequest\x1a\x1a.statewise.v1.StepResponse(\x01\x30\x01\x12P\n\tStepFrame\x12\x1e.statewise.v1.StepFrameRequest\x1a\x1f.statewise.v1.StepFrameResponse(\x01\x30\x01\x42\x99\x01\n\x0fio.statewise.v1B\rSequenceProtoP\x01Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\xf8\x01\x01\xa2\x02\x03STW\xaa\x02\x0cStatewise.V1\xca\x02\x0cStatewise\\V1\xea\x02\rStatewise::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstatewise/v1/sequence.proto\x12\x0cstatewise.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x18statewise/v1/model.proto\x1a\x19statewise/v1/tensor.proto\"\x83\x03\n\x12OpenSessionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12/\n\x0cidle_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x04mode\x18\x05 \x01(\x0e\x32\x16.statewise.v1.OpenMode\x12\x18\n\x10retained_replies\x18\x06 \x01(\r\x12\x12\n\nopen_token\x18\x07 \x01(\x0c\x12\x10\n\x08snapshot\x18\x08 \x01(\x0c\x12\x17\n\x0fserver_instance\x18\t \x01(\t\x12\'\n\tconstants\x18\n \x03(\x0b\x32\x14.statewise.v1.Tensor\x12,\n\ndurability\x18\x0b \x01(\x0e\x32\x18.statewise.v1.Durability\x12\x18\n\x10\x63heckpoint_every\x18\x0c \x01(\x04\x12\x18\n\x10\x64urable_position\x18\r \x01(\x04\"\xc6\x02\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\"\n\x05model\x18\x02 \x01(\x0b\x32\x13.statewise.v1.Model\x12\x10\n\x08position\x18\x03 \x01(\x04\x12/\n\x0cidle_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fserver_instance\x18\x05 \x01(\t\x12\x0e\n\x06handle\x18\x06 \x01(\x06\x12\x18\n\x10retained_replies\x18\x07 \x01(\r\x12\x0f\n\x07resumed\x18\x08 \x01(\x08\x12,\n\ndurability\x18\t \x01(\x0e\x32\x18.statewise.v1.Durability\x12\x18\n\x10\x63heckpoint_every\x18\n \x01(\x04\x12\x18\n\x10\x64urable_position\x18\x0b \x01(\x04\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xbe\x01\n\x12GetSessionResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x0c\n\x04tail\x18\x03 \x01(\x04\x12\x0f\n\x07pending\x18\x04 \x01(\r\x12\'\n\x04idle\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08retiring\x18\x06 \x01(\x08\x12\x18\n\x10\x64urable_position\x18\x07 \x01(\x04\"T\n\x12\x46orkSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12\x12\n\nopen_token\x18\x03 \x01(\x0c\"I\n\x13\x46orkSessionResponse\x12\x32\n\x07session\x18\x01 \x01(\x0b\x32!.statewise.v1.OpenSessionResponse\"<\n\x16SnapshotSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06states\x18\x02 \x01(\x08\"c\n\x17SnapshotSessionResponse\x12\x10\n\x08snapshot\x18\x01 \x01(\x0c\x12\x10\n\x08position\x18\x02 \x01(\x04\x12$\n\x06states\x18\x03 \x03(\x0b\x32\x14.statewise.v1.Tensor\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"8\n\x14\x43loseSessionResponse\x12\x0e\n\x06\x63losed\x18\x01 \x01(\x08\x12\x10\n\x08position\x18\x02 \x01(\x04\"\xe4\x01\n\x0bStepRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x15\n\x08position\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x06inputs\x18\x05 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12\x37\n\x10output_timesteps\x18\x06 \x01(\x0e\x32\x1d.statewise.v1.OutputTimestepsB\x0b\n\t_position\"\xbe\x01\n\x0cStepResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x04\x12%\n\x07outputs\x18\x04 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12\x10\n\x08retiring\x18\x06 \x01(\x08\x12\x18\n\x10\x64urable_position\x18\x07 \x01(\x04\"\xd5\x01\n\x10StepFrameRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0f\n\x07handles\x18\x02 \x01(\x0c\x12\x11\n\tpositions\x18\x03 \x01(\x0c\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x06inputs\x18\x05 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12\x37\n\x10output_timesteps\x18\x06 \x01(\x0e\x32\x1d.statewise.v1.OutputTimesteps\"\xc4\x01\n\x11StepFrameResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\x12\x11\n\tpositions\x18\x03 \x01(\x0c\x12%\n\x07outputs\x18\x04 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12&\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x16.statewise.v1.RowError\x12\x10\n\x08retiring\x18\x06 \x01(\x08\x12\x19\n\x11\x64urable_positions\x18\x07 \x01(\x0c\"L\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\x04\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status*\x88\x01\n\x08OpenMode\x12\x19\n\x15OPEN_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10OPEN_MODE_CREATE\x10\x01\x12\x14\n\x10OPEN_MODE_RESUME\x10\x02\x12\x1e\n\x1aOPEN_MODE_CREATE_OR_RESUME\x10\x03\x12\x15\n\x11OPEN_MODE_RESTART\x10\x04*q\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44URABILITY_MEMORY\x10\x01\x12\x19\n\x15\x44URABILITY_CHECKPOINT\x10\x02\x12\x15\n\x11\x44URABILITY_COMMIT\x10\x03*h\n\x0fOutputTimesteps\x12 \n\x1cOUTPUT_TIMESTEPS_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_TIMESTEPS_ALL\x10\x01\x12\x19\n\x15OUTPUT_TIMESTEPS_LAST\x10\x02\x32\xd6\x04\n\x0fSequenceService\x12R\n\x0bOpenSession\x12 .statewise.v1.OpenSessionRequest\x1a!.statewise.v1.OpenSessionResponse\x12O\n\nGetSession\x12\x1f.statewise.v1.GetSessionRequest\x1a .statewise.v1.GetSessionResponse\x12U\n\x0c\x43loseSession\x12!.statewise.v1.CloseSessionRequest\x1a\".statewise.v1.CloseSessionResponse\x12R\n\x0b\x46orkSession\x12 .statewise.v1.ForkSessionRequest\x1a!.statewise.v1.ForkSessionResponse\x12^\n\x0fSnapshotSession\x12$.statewise.v1.SnapshotSessionRequest\x1a%.statewise.v1.SnapshotSessionResponse\x12\x41\n\x04Step\x12\x19.statewise.v1.StepRequest\x1a\x1a.statewise.v1.StepResponse(\x01\x30\x01\x12P\n\tStepFrame\x12\x1e.statewise.v1.StepFrameRequest\x1a\x1f.statewise.v1.StepFrameResponse(\x01\x30\x01\x42\x99\x01\n\x0fio.statewise.v1B\rSequenceProtoP\x01Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\xf8\x01\x01\xa2\x02\x03STW\xaa\x02\x0cStatewise.V1\xca\x02\x0cStatewise\\V1\xea\x02\rStatewise::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,40 +36,42 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'statewise.v1.sequence_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017io.statewise.v1B\rSequenceProtoP\001Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\370\001\001\242\002\003STW\252\002\014Statewise.V1\312\002\014Statewise\\V1\352\002\rStatewise::V1'
-  _globals['_OPENMODE']._serialized_start=2176
-  _globals['_OPENMODE']._serialized_end=2312
-  _globals['_OUTPUTTIMESTEPS']._serialized_start=2314
-  _globals['_OUTPUTTIMESTEPS']._serialized_end=2418
+  _globals['_OPENMODE']._serialized_start=2451
+  _globals['_OPENMODE']._serialized_end=2587
+  _globals['_DURABILITY']._serialized_start=2589
+  _globals['_DURABILITY']._serialized_end=2702
+  _globals['_OUTPUTTIMESTEPS']._serialized_start=2704
+  _globals['_OUTPUTTIMESTEPS']._serialized_end=2808
   _globals['_OPENSESSIONREQUEST']._serialized_start=156
-  _globals['_OPENSESSIONREQUEST']._serialized_end=445
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=448
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=676
-  _globals['_GETSESSIONREQUEST']._serialized_start=678
-  _globals['_GETSESSIONREQUEST']._serialized_end=717
-  _globals['_GETSESSIONRESPONSE']._serialized_start=720
-  _globals['_GETSESSIONRESPONSE']._serialized_end=884
-  _globals['_FORKSESSIONREQUEST']._serialized_start=886
-  _globals['_FORKSESSIONREQUEST']._serialized_end=970
-  _globals['_FORKSESSIONRESPONSE']._serialized_start=972
-  _globals['_FORKSESSIONRESPONSE']._serialized_end=1045
-  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_start=1047
-  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_end=1107
-  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_start=1109
-  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_end=1208
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1210
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1251
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1253
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1309
-  _globals['_STEPREQUEST']._serialized_start=1312
-  _globals['_STEPREQUEST']._serialized_end=1540
-  _globals['_STEPRESPONSE']._serialized_start=1543
-  _globals['_STEPRESPONSE']._serialized_end=1707
-  _globals['_STEPFRAMEREQUEST']._serialized_start=1710
-  _globals['_STEPFRAMEREQUEST']._serialized_end=1923
-  _globals['_STEPFRAMERESPONSE']._serialized_start=1926
-  _globals['_STEPFRAMERESPONSE']._serialized_end=2095
-  _globals['_ROWERROR']._serialized_start=2097
-  _globals['_ROWERROR']._serialized_end=2173
-  _globals['_SEQUENCESERVICE']._serialized_start=2421
-  _globals['_SEQUENCESERVICE']._serialized_end=3019
+  _globals['_OPENSESSIONREQUEST']._serialized_end=543
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=546
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=872
+  _globals['_GETSESSIONREQUEST']._serialized_start=874
+  _globals['_GETSESSIONREQUEST']._serialized_end=913
+  _globals['_GETSESSIONRESPONSE']._serialized_start=916
+  _globals['_GETSESSIONRESPONSE']._serialized_end=1106
+  _globals['_FORKSESSIONREQUEST']._serialized_start=1108
+  _globals['_FORKSESSIONREQUEST']._serialized_end=1192
+  _globals['_FORKSESSIONRESPONSE']._serialized_start=1194
+  _globals['_FORKSESSIONRESPONSE']._serialized_end=1267
+  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_start=1269
+  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_end=1329
+  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_start=1331
+  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_end=1430
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1432
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1473
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1475
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1531
+  _globals['_STEPREQUEST']._serialized_start=1534
+  _globals['_STEPREQUEST']._serialized_end=1762
+  _globals['_STEPRESPONSE']._serialized_start=1765
+  _globals['_STEPRESPONSE']._serialized_end=1955
+  _globals['_STEPFRAMEREQUEST']._serialized_start=1958
+  _globals['_STEPFRAMEREQUEST']._serialized_end=2171
+  _globals['_STEPFRAMERESPONSE']._serialized_start=2174
+  _globals['_STEPFRAMERESPONSE']._serialized_end=2370
+  _globals['_ROWERROR']._serialized_start=2372
+  _globals['_ROWERROR']._serialized_end=2448
+  _globals['_SEQUENCESERVICE']._serialized_start=2811
+  _globals['_SEQUENCESERVICE']._serialized_end=3409
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,13 @@ class OpenMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OPEN_MODE_CREATE_OR_RESUME: _ClassVar[OpenMode]
     OPEN_MODE_RESTART: _ClassVar[OpenMode]
 
+class Durability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DURABILITY_UNSPECIFIED: _ClassVar[Durability]
+    DURABILITY_MEMORY: _ClassVar[Durability]
+    DURABILITY_CHECKPOINT: _ClassVar[Durability]
+    DURABILITY_COMMIT: _ClassVar[Durability]
+
 class OutputTimesteps(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OUTPUT_TIMESTEPS_UNSPECIFIED: _ClassVar[OutputTimesteps]
@@ -31,12 +38,16 @@ OPEN_MODE_CREATE: OpenMode
 OPEN_MODE_RESUME: OpenMode
 OPEN_MODE_CREATE_OR_RESUME: OpenMode
 OPEN_MODE_RESTART: OpenMode
+DURABILITY_UNSPECIFIED: Durability
+DURABILITY_MEMORY: Durability
+DURABILITY_CHECKPOINT: Durability
+DURABILITY_COMMIT: Durability
 OUTPUT_TIMESTEPS_UNSPECIFIED: OutputTimesteps
 OUTPUT_TIMESTEPS_ALL: OutputTimesteps
 OUTPUT_TIMESTEPS_LAST: OutputTimesteps
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("model", "version", "session_id", "idle_timeout", "mode", "retained_replies", "open_token", "snapshot", "server_instance", "constants")
+    __slots__ = ("model", "version", "session_id", "idle_timeout", "mode", "retained_replies", "open_token", "snapshot", "server_instance", "constants", "durability", "checkpoint_every", "durable_position")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +58,9 @@ class OpenSessionRequest(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     SERVER_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     CONSTANTS_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_POSITION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     session_id: str
@@ -57,10 +71,13 @@ class OpenSessionRequest(_message.Message):
     snapshot: bytes
     server_instance: str
     constants: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., session_id: _Optional[str] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., mode: _Optional[_Union[OpenMode, str]] = ..., retained_replies: _Optional[int] = ..., open_token: _Optional[bytes] = ..., snapshot: _Optional[bytes] = ..., server_instance: _Optional[str] = ..., constants: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+    durability: Durability
+    checkpoint_every: int
+    durable_position: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., session_id: _Optional[str] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., mode: _Optional[_Union[OpenMode, str]] = ..., retained_replies: _Optional[int] = ..., open_token: _Optional[bytes] = ..., snapshot: _Optional[bytes] = ..., server_instance: _Optional[str] = ..., constants: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., durability: _Optional[_Union[Durability, str]] = ..., checkpoint_every: _Optional[int] = ..., durable_position: _Optional[int] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
-    __slots__ = ("session_id", "model", "position", "idle_timeout", "server_instance", "handle", "retained_replies", "resumed")
+    __slots__ = ("session_id", "model", "position", "idle_timeout", "server_instance", "handle", "retained_replies", "resumed", "durability", "checkpoint_every", "durable_position")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +86,9 @@ class OpenSessionResponse(_message.Message):
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     RETAINED_REPLIES_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_POSITION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     model: _model_pb2.Model
     position: int
@@ -77,7 +97,10 @@ class OpenSessionResponse(_message.Message):
     handle: int
     retained_replies: int
     resumed: bool
-    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., position: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., server_instance: _Optional[str] = ..., handle: _Optional[int] = ..., retained_replies: _Optional[int] = ..., resumed: _Optional[bool] = ...) -> None: ...
+    durability: Durability
+    checkpoint_every: int
+    durable_position: int
+    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., position: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., server_instance: _Optional[str] = ..., handle: _Optional[int] = ..., retained_replies: _Optional[int] = ..., resumed: _Optional[bool] = ..., durability: _Optional[_Union[Durability, str]] = ..., checkpoint_every: _Optional[int] = ..., durable_position: _Optional[int] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)
@@ -86,20 +109,22 @@ class GetSessionRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
 class GetSessionResponse(_message.Message):
-    __slots__ = ("model", "position", "tail", "pending", "idle", "retiring")
+    __slots__ = ("model", "position", "tail", "pending", "idle", "retiring", "durable_position")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TAIL_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     IDLE_FIELD_NUMBER: _ClassVar[int]
     RETIRING_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_POSITION_FIELD_NUMBER: _ClassVar[int]
     model: _model_pb2.Model
     position: int
     tail: int
     pending: int
     idle: _duration_pb2.Duration
     retiring: bool
-    def __init__(self, model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., position: _Optional[int] = ..., tail: _Optional[int] = ..., pending: _Optional[int] = ..., idle: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retiring: _Optional[bool] = ...) -> None: ...
+    durable_position: int
+    def __init__(self, model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., position: _Optional[int] = ..., tail: _Optional[int] = ..., pending: _Optional[int] = ..., idle: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retiring: _Optional[bool] = ..., durable_position: _Optional[int] = ...) -> None: ...
 
 class ForkSessionRequest(_message.Message):
     __slots__ = ("session_id", "new_session_id", "open_token")
@@ -166,20 +191,22 @@ class StepRequest(_message.Message):
     def __init__(self, request_id: _Optional[int] = ..., session_id: _Optional[str] = ..., position: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., output_timesteps: _Optional[_Union[OutputTimesteps, str]] = ...) -> None: ...
 
 class StepResponse(_message.Message):
-    __slots__ = ("request_id", "session_id", "position", "outputs", "error", "retiring")
+    __slots__ = ("request_id", "session_id", "position", "outputs", "error", "retiring", "durable_position")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     RETIRING_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_POSITION_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     session_id: str
     position: int
     outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     error: _status_pb2.Status
     retiring: bool
-    def __init__(self, request_id: _Optional[int] = ..., session_id: _Optional[str] = ..., position: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., retiring: _Optional[bool] = ...) -> None: ...
+    durable_position: int
+    def __init__(self, request_id: _Optional[int] = ..., session_id: _Optional[str] = ..., position: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., retiring: _Optional[bool] = ..., durable_position: _Optional[int] = ...) -> None: ...
 
 class StepFrameRequest(_message.Message):
     __slots__ = ("request_id", "handles", "positions", "timeout", "inputs", "output_timesteps")
@@ -198,20 +225,22 @@ class StepFrameRequest(_message.Message):
     def __init__(self, request_id: _Optional[int] = ..., handles: _Optional[bytes] = ..., positions: _Optional[bytes] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., output_timesteps: _Optional[_Union[OutputTimesteps, str]] = ...) -> None: ...
 
 class StepFrameResponse(_message.Message):
-    __slots__ = ("request_id", "rows", "positions", "outputs", "errors", "retiring")
+    __slots__ = ("request_id", "rows", "positions", "outputs", "errors", "retiring", "durable_positions")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
     RETIRING_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_POSITIONS_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     rows: bytes
     positions: bytes
     outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     errors: _containers.RepeatedCompositeFieldContainer[RowError]
     retiring: bool
-    def __init__(self, request_id: _Optional[int] = ..., rows: _Optional[bytes] = ..., positions: _Optional[bytes] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ..., retiring: _Optional[bool] = ...) -> None: ...
+    durable_positions: bytes
+    def __init__(self, request_id: _Optional[int] = ..., rows: _Optional[bytes] = ..., positions: _Optional[bytes] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ..., retiring: _Optional[bool] = ..., durable_positions: _Optional[bytes] = ...) -> None: ...
 
 class RowError(_message.Message):
     __slots__ = ("row", "position", "error")

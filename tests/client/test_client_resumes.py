@@ -1,0 +1,235 @@
+"""Clients outlive servers: the caller's loop sees each output once and in order, whatever becomes of the server behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import numpy as np
+import pytest
+
+from builders.kept import SEALER
+from builders.summing import serving, serving_apart
+from statewise.client import AsyncClient, Client
+from statewise.client.recovery import Given, Kept, replay
+from statewise.errors import InvalidInput, Overloaded, SessionGone, Unavailable
+from statewise.host import Durably
+from statewise.stores.memory import MemoryStore
+from statewise.stores.sqlite import SqliteStore
+from statewise.tensors import decode
+
+MODES = [{"durability": "commit"}, {"durability": "checkpoint", "checkpoint_every": 5}]
+
+
+def both(*addresses):
+    """Returns the address of whichever server answers first."""
+    return "ipv4:" + ",".join(addresses)
+
+
+async def end(server):
+    """Ends a server as a kill would: nothing is handed over."""
+    await server.server.stop(None)
+    await server.host.stop()
+
+
+@pytest.fixture
+async def pair():
+    """Two servers over one store."""
+    durably = Durably(MemoryStore(), SEALER)
+    async with serving(durably=durably) as first, serving(durably=durably) as second:
+        yield first, second
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["commit", "checkpoint"])
+async def test_steps_of_many_sessions_go_on_when_their_server_is_gone(pair, mode):
+    """Single steps under way and pipelined ones: each output is there once, in order, and is what it would have been."""
+    first, second = pair
+    async with AsyncClient(both(first.address, second.address)) as client:
+        sessions = [await client.open_session("sum", **mode) for _ in range(20)]
+        halfway = asyncio.Event()
+
+        async def run(number, session):
+            heard = []
+            async for y in session.steps([number, 1] for _ in range(60)):
+                heard.append(y.tolist())
+                if len(heard) == 30:
+                    halfway.set()
+                    await asyncio.sleep(0)
+            return heard
+
+        running = [asyncio.create_task(run(number, session)) for number, session in enumerate(sessions)]
+        await halfway.wait()
+        await end(first)
+        for number, heard in enumerate(await asyncio.gather(*running)):
+            assert heard == [[number * count, count] for count in range(1, 61)]
+        assert second.host.sessions.position[: len(sessions)].tolist() == [60] * 20
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["commit", "checkpoint"])
+async def test_frames_go_on_when_their_server_is_gone(pair, mode):
+    """Rows of one frame are resumed together, those of checkpoints each from its own."""
+    first, second = pair
+    async with AsyncClient(both(first.address, second.address)) as client:
+        sessions = [await client.open_session("sum", **mode) for _ in range(30)]
+        frame = client.frame(sessions)
+        x = np.stack([np.arange(30), np.ones(30)], axis=1)
+        for count in range(1, 14):
+            if count == 9:
+                await end(first)
+            assert (await frame.step(x)).tolist() == (count * x).tolist()
+        assert all(session.position == 13 for session in sessions)
+        assert {session.durable_position > 0 for session in sessions} == {True}
+
+
+async def test_what_is_kept_is_what_the_store_has_not(pair):
+    """It grows with steps and shrinks with checkpoints; a session of another durability keeps nothing."""
+    first, _ = pair
+    async with AsyncClient(first.address) as client:
+        kept = await client.open_session("sum", durability="checkpoint", checkpoint_every=4)
+        most = 0
+        for _ in range(40):
+            await kept.step([[1, 1], [1, 1]])
+            await first.host._ownership.keeper.until_quiet()
+            most = max(most, len(kept._exchange.kept))
+            assert kept.position - kept.durable_position == 2 * len(kept._exchange.kept)
+            assert kept._exchange.kept.bytes == 16 * len(kept._exchange.kept)
+        assert 2 <= most <= 4
+        for durability in ("memory", "commit"):
+            assert (await client.open_session("sum", durability=durability))._exchange.kept is None
+
+
+async def test_past_the_callers_bound_a_step_is_refused_until_the_store_has_caught_up(pair):
+    """The error names what may be kept; nothing is sent, and nothing is lost."""
+    first, _ = pair
+    async with AsyncClient(first.address) as client:
+        session = await client.open_session("sum", durability="checkpoint", checkpoint_every=1000, kept_bytes=32)
+        for _ in range(4):
+            await session.step([1, 1])
+        for step in (session.step([1, 1]), client.frame([session]).step([[1, 1]])):
+            with pytest.raises(Overloaded, match="kept_bytes: the store holds the session at 0"):
+                await step
+        first.host._ownership._put(np.array([0]))
+        await first.host._ownership.keeper.until_quiet()
+        assert (await session.step([1, 1])).tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["commit", "checkpoint"])
+async def test_a_drain_moves_sessions_and_their_callers_hear_nothing_of_it(pair, mode):
+    """Steps that come while the server stops go to the other one; and so do new sessions."""
+    first, second = pair
+    async with AsyncClient(both(first.address, second.address)) as client:
+        session = await client.open_session("sum", **mode)
+        for count in range(1, 4):
+            assert (await session.step([1, 0]))[0] == count
+        draining = asyncio.create_task(first.host.drain(30))
+        await draining
+        stopping = asyncio.create_task(first.server.stop(None))
+        assert [(await session.step([1, 0]))[0] for _ in range(3)] == [4, 5, 6]
+        await stopping
+        assert (await (await client.open_session("sum", **mode)).step([1, 0]))[0] == 1
+        assert second.host.sessions.position[:2].tolist() == [6, 1]
+
+
+async def test_a_session_in_memory_is_lost_with_its_server_and_its_caller_is_told(pair):
+    """LOST, and not a fresh start."""
+    first, second = pair
+    async with AsyncClient(both(first.address, second.address)) as client:
+        session = await client.open_session("sum")
+        await session.step([1, 1])
+        await end(first)
+        with pytest.raises(SessionGone, match="was lost with the server"):
+            await session.step([1, 1])
+
+
+async def test_without_a_store_a_client_carries_its_state_to_another_server():
+    """Sealed, under its own id, with the replies that it retains; bytes that were changed are refused."""
+    durably = Durably(None, SEALER)
+    async with serving(durably=durably) as first, serving(durably=durably) as second:
+        async with AsyncClient(first.address) as client:
+            session = await client.open_session("sum", session_id="meter")
+            await session.step([3, 4])
+            carried = await session.snapshot()
+            await end(first)
+        async with AsyncClient(second.address) as client:
+            with pytest.raises(InvalidInput, match=r"snapshot: .*changed"):
+                await client.open_session("", snapshot=carried[:-1] + bytes([carried[-1] ^ 1]))
+            session = await client.open_session("", session_id="meter", snapshot=carried)
+            assert session.position == 1
+            assert (await session.step([1, 1])).tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["commit", "checkpoint"])
+def test_a_blocking_client_goes_on_when_its_server_is_gone(tmp_path, mode):
+    """In a pipeline and in frames."""
+    durably = [Durably(SqliteStore(tmp_path / "sessions.db"), SEALER) for _ in range(2)]
+    with contextlib.ExitStack() as stack:
+        first, second = (stack.enter_context(serving_apart(durably=each)) for each in durably)
+        for server, each in zip((first, second), durably, strict=True):
+            server.call(each.store.start)
+        with Client(both(first.address, second.address)) as client:
+            pipelined, *framed = [client.open_session("sum", **mode) for _ in range(4)]
+            frame = client.frame(framed)
+            frame.step(np.ones((3, 2)))
+            heard = []
+            for y in pipelined.steps([1, 2] for _ in range(60)):
+                heard.append(y.tolist())
+                if len(heard) == 30:
+                    first.call(end, first.serving)
+            assert heard == [[count, 2 * count] for count in range(1, 61)]
+            assert frame.step(np.ones((3, 2))).tolist() == [[2, 2]] * 3
+        for server, each in zip((first, second), durably, strict=True):
+            server.call(each.store.close)
+
+
+async def test_a_durability_that_does_not_exist_or_takes_a_store_is_refused(served):
+    """With what it takes."""
+    async with AsyncClient(served.address) as client:
+        with pytest.raises(InvalidInput, match="durability: takes memory, checkpoint or commit, not 'ever'"):
+            await client.open_session("sum", durability="ever")
+        with pytest.raises(InvalidInput, match="durability: commit takes a server with a store"):
+            await client.open_session("sum", durability="commit")
+
+
+def given(*lengths, start=0):
+    """Returns steps of these lengths, one behind another."""
+    made = []
+    for length in lengths:
+        made.append(Given(start, length, {"x": np.arange(start, start + length)[:, None].astype(np.float32)}))
+        start += length
+    return made
+
+
+def test_what_is_sent_again_is_what_was_sent_in_order():
+    """Many timesteps go together, up to a limit; a step is never cut."""
+    steps = given(1, 2, 3, 500, 600, 1, start=7)
+    requests = list(replay(steps, 99))
+    sent = np.concatenate([decode(request.inputs[0])[0, :, 0] for request in requests])
+    assert sent.tolist() == list(range(7, 7 + 1107))
+    assert [decode(request.inputs[0]).shape[1] for request in requests] == [506, 600, 1]
+    assert [int(np.frombuffer(request.positions, "<u8")[0]) for request in requests] == [7, 513, 1113]
+
+
+def test_what_is_not_kept_cannot_be_sent_again():
+    """A session that is resumed inside a step, or before the first that is kept, is lost and not silently wrong."""
+    kept = Kept(1 << 20)
+    for each in given(2, 3, 4):
+        kept.add(each)
+    assert [each.position for each in kept.since(2, 9)] == [2, 5]
+    kept.drop(6)
+    assert [each.position for each in kept.since(5, 9)] == [5]
+    for position in (0, 2, 3, 6):
+        with pytest.raises(SessionGone, match="is not kept"):
+            kept.since(position, 9)
+    assert kept.bytes == 16
+
+
+async def test_who_cannot_be_reached_again_is_unavailable(pair):
+    """After the client's patience, and not before: the caller is told."""
+    first, second = pair
+    async with AsyncClient(both(first.address, second.address), timeout_seconds=0.3) as client:
+        session = await client.open_session("sum", durability="commit")
+        await session.step([1, 1])
+        await end(first)
+        await end(second)
+        with pytest.raises(Unavailable):
+            await session.step([1, 1])
