@@ -87,7 +87,8 @@ def forecast_pairs(spec: ModelSpec) -> list[tuple[TensorSpec, TensorSpec, list[s
     """Returns input, output and the features of both by whose next value a forecast can be judged."""
     if spec.task != "forecast":
         return []
-    pairs = [(given, made) for given in spec.inputs if given.scale for made in spec.outputs]
+    inputs, outputs = ([tensor for tensor in tensors if len(tensor.shape) == 1] for tensors in (spec.inputs, spec.outputs))
+    pairs = [(given, made) for given in inputs if given.scale for made in outputs]
     named = [(given, made, [name for name in made.features if name in _present(given)]) for given, made in pairs]
     return [(given, made, names) for given, made, names in named if names]
 
@@ -231,7 +232,7 @@ class _Range:
         self._inputs, self._outside = counts.inputs(*labels), counts.outside(*labels)
         targets = next((state.features for state in spec.states if state.input == SERIES_SCALE), ())
         self._scaled = [(tensor.features.index(name), place) for place, name in enumerate(targets) if name in tensor.features]
-        dtype = np.float64 if self._scaled else np.dtype(tensor.dtype)  # as training compared them
+        dtype = np.float32 if tensor.dtype == "float32" and not self._scaled else np.float64  # as training had them
         self._least, self._greatest = np.array(tensor.least, dtype), np.array(tensor.greatest, dtype)
 
     def count(self, steps: Committed, own: _Own | None) -> None:
