@@ -55,7 +55,7 @@ def serve(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where sessions outlive the process: memory, sqlite:PATH, redis://HOST:PORT/0 or rediss://…", show_default="none"
+            help="Where sessions outlive the process: memory, sqlite:PATH, redis://HOST:PORT/0 or rediss://…", show_default=False
         ),
     ] = None,
     store_password_file: Annotated[Path | None, typer.Option(help="A file that holds the store's password.")] = None,
@@ -65,7 +65,7 @@ def serve(
     ] = None,
     seal_keys: Annotated[
         Path | None,
-        typer.Option(help="A key that seals snapshots, or a folder of them: the last by name seals.", show_default="none"),
+        typer.Option(help="A key that seals snapshots, or a folder of them: the last by name seals.", show_default=False),
     ] = None,
     durability: Annotated[
         str | None, typer.Option(help="Of sessions whose Open does not say: memory, checkpoint or commit.", show_default="memory")
