@@ -115,7 +115,7 @@ async def test_a_step_counts_once_however_often_it_is_sent():
 
 
 async def test_a_session_is_judged_by_its_own_forecasts():
-    """One that is forked, restored, or takes the number of a closed one has no forecast of its own yet; batched ones keep apart."""
+    """One that is forked, or takes the number of a closed one, has no forecast of its own yet; batched ones keep apart."""
     async with summing(specs=SPECS) as made:
         parent = (await made.host.open(Open("walk"))).session_id
         await walk(made, parent)
