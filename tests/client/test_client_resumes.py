@@ -12,12 +12,15 @@ from builders.astray import routed
 from builders.kept import SEALER
 from builders.summing import serving, serving_apart
 from statewise.client import AsyncClient, Client
+from statewise.client.exchange import Asked
+from statewise.client.frames import Steps
 from statewise.client.recovery import Given, Kept, replay
 from statewise.errors import InvalidInput, Overloaded, SessionGone, Unavailable
 from statewise.host import Durably
 from statewise.stores.memory import MemoryStore
 from statewise.stores.sqlite import SqliteStore
-from statewise.tensors import decode
+from statewise.tensors import decode, encode
+from statewise.v1 import sequence_pb2
 
 MODES = [{"durability": "commit"}, {"durability": "checkpoint", "checkpoint_every": 5}]
 
@@ -146,8 +149,9 @@ async def test_a_stream_follows_its_key_to_another_server(pair, mode):
         assert (await asyncio.gather(*(session.step([1, 0]) for session in sessions[1:])))[2].tolist() == [4, 0]
         assert (await frame.step([[1, 0]] * 4))[:, 0].tolist() == [5] * 4
         assert len(second.host.sessions) == 4
-        replays = 0 if mode["durability"] == "commit" else 2  # of those that were not moved; each has a stream of its own
-        assert router.streams == 2 + replays, "it was opened anew once"
+        # Those that were not moved may have a checkpoint, and else are replayed, on a stream of their own each.
+        replays = 0 if mode["durability"] == "commit" else 2
+        assert 2 <= router.streams <= 2 + replays, "it was opened anew once"
 
 
 async def test_who_is_sent_to_and_fro_is_told(pair):
@@ -253,6 +257,16 @@ def test_what_is_sent_again_is_what_was_sent_in_order():
     assert sent.tolist() == list(range(7, 7 + 1107))
     assert [decode(request.inputs[0]).shape[1] for request in requests] == [506, 600, 1]
     assert [int(np.frombuffer(request.positions, "<u8")[0]) for request in requests] == [7, 513, 1113]
+
+
+def test_a_step_that_was_answered_cannot_fail_any_more():
+    """An attempt to resume that fails late, when another has succeeded and the step has run, is of no account."""
+    heard = []
+    frame = Steps([Asked(None, {}, 0, 1, True, False, None)], lambda _, answered: heard.append(answered.problem))
+    outputs = [encode("y", np.zeros((1, 1, 1), np.float32))]
+    frame.read(sequence_pb2.StepFrameResponse(positions=np.array([1], "<u8").tobytes(), outputs=outputs))
+    frame.give_up(0, Unavailable("too late"))
+    assert heard == [None]
 
 
 def test_what_is_not_kept_cannot_be_sent_again():

@@ -79,9 +79,10 @@ class UnderWay(ABC):
         return gone
 
     def give_up(self, row: int, problem: StatewiseError) -> None:
-        """Fails a row that is left."""
-        self._left.discard(row)
-        self.refuse(row, problem)
+        """Fails a row, unless it has been answered: its session may have been resumed a second time meanwhile, and stepped."""
+        if row in self._left:
+            self._left.discard(row)
+            self.refuse(row, problem)
 
     def fail(self, problem: StatewiseError) -> None:
         """Fails all that is left; it is not known whether it ran. If it did, the server will call the next step STALE."""

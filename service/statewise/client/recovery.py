@@ -145,8 +145,8 @@ def replay(given: Sequence[Given], handle: int) -> Iterator[sequence_pb2.StepFra
 
 
 def may_be_tried_again(problem: StatewiseError) -> bool:
-    """Whether what was asked may succeed on another server or later."""
-    return isinstance(problem, Unavailable | OwnerChanged | Overloaded)
+    """Whether what was asked may succeed on another server or later; NOT_HERE is what a replay is told that has come to another."""
+    return isinstance(problem, Unavailable | OwnerChanged | Overloaded) or problem.reason is Reason.NOT_HERE
 
 
 def waits() -> Iterator[float]:
