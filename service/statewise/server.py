@@ -137,10 +137,10 @@ class Server:
     async def drain(self) -> None:
         """Says that it is not ready, refuses new work after a pause, lets pending steps finish in their time, and stops."""
         assert self._grpc
+        self.metrics.ready.set(0)
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.sleep(self.settings.drain_pause_seconds)
-        self.metrics.ready.set(0)
         await self.host.drain(self.settings.drain_seconds)
         self._servicer.end_streams()
         self._inference.end_streams()

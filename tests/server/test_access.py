@@ -267,7 +267,14 @@ def test_certificates_that_cannot_serve_are_refused(authority, pair, tmp_path):
 def test_a_server_as_it_is_deployed(tiny_repository, pair, keys):
     """`statewise serve` with TLS, keys and a port for probes: probes need neither, and liveness outlasts readiness."""
     running = start(
-        tiny_repository, *pair.options(), "--bearer-key-file", str(keys), "--health-listen", "127.0.0.1:0", "--drain-seconds", "60"
+        tiny_repository,
+        *pair.options(),
+        "--bearer-key-file",
+        str(keys),
+        "--health-listen",
+        "127.0.0.1:0",
+        "--drain-pause-seconds",
+        "3",
     )
     with grpc.insecure_channel(running.health) as probes:
         assert [checked(probes, name) for name in ("", LIVENESS)] == [STATUS.SERVING, STATUS.SERVING]
