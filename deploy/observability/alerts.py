@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploy.observability.expressions import LATENCY_OBJECTIVE, LATENCY_SECONDS, STEP_OBJECTIVE, mean, quantile
+from deploy.observability.expressions import (
+    LATENCY_OBJECTIVE,
+    LATENCY_SECONDS,
+    STEP_OBJECTIVE,
+    beside_persistence,
+    beside_validation,
+    forecasts,
+    mean,
+    outside_training,
+    quantile,
+)
 
 Series = dict[str, str]
 STEP = 'statewise_steps_total{model="demand",version="1",code="%s"}'
@@ -16,6 +26,8 @@ TOOK = 'statewise_step_seconds_%s{model="demand",version="1"%s}'
 VERSION = {"model": "demand", "version": "1"}
 FAST = (("1h", "5m", 14.4), ("6h", "30m", 6.0))
 SLOW = (("1d", "2h", 3.0), ("3d", "6h", 1.0))
+ENOUGH = (forecasts("6h"), ">", 1000)
+"""So many forecasts must have been judged before they are judged together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,21 @@ def _steps(errors: str) -> Series:
 
 def _took(fast: str) -> Series:
     return {TOOK % ("count", ""): "0+6000x100", TOOK % ("bucket", ',le="0.1"'): fast}
+
+
+def _forecasts(error: str, persistence: str, count: str, version: str = "1") -> Series:
+    of = f'model="demand",version="{version}"'
+    return {
+        f"statewise_forecast_error_sum{{{of}}}": error,
+        f"statewise_forecast_error_count{{{of}}}": count,
+        f"statewise_forecast_persistence_error_total{{{of}}}": persistence,
+        f"statewise_forecast_validation_error{{{of}}}": "0.1x100",
+    }
+
+
+def _inputs(outside: str) -> Series:
+    of = 'model="demand",version="1"'
+    return {f"statewise_input_values_total{{{of}}}": "0+1000x100", f"statewise_input_values_outside_total{{{of}}}": outside}
 
 
 ALERTS = (
@@ -229,6 +256,41 @@ ALERTS = (
         5,
         {STEP % "NON_FINITE_STATE": "0+3x60"},
         {STEP % "NON_FINITE_STATE": "4x60", STEP % "OK": "0+60x60"},
+        labels=tuple(VERSION.items()),
+    ),
+    Alert(
+        "StatewiseForecastsNoBetterThanPersistence",
+        "ticket",
+        "For hours, a version's forecasts have been further from what came than the value of before was.",
+        (((beside_persistence("6h"), ">", 1), ENOUGH),),
+        60,
+        _forecasts("0+120x100", "0+100x100", "0+1000x100"),
+        _forecasts("0+60x100", "0+100x100", "0+1000x100") | _forecasts("0+12x100", "0+10x100", "0+20x100", version="2"),
+        at_minute=480,
+        every_minutes=10,
+        labels=tuple(VERSION.items()),
+    ),
+    Alert(
+        "StatewiseForecastErrorHigh",
+        "ticket",
+        "For hours, a version's forecasts have been more than twice as far from what came as in validation.",
+        (((beside_validation("6h"), ">", 2), ENOUGH),),
+        60,
+        _forecasts("0+250x100", "0+400x100", "0+1000x100"),
+        _forecasts("0+150x100", "0+400x100", "0+1000x100") | _forecasts("0+5x100", "0+8x100", "0+20x100", version="2"),
+        at_minute=480,
+        every_minutes=10,
+        labels=tuple(VERSION.items()),
+    ),
+    Alert(
+        "StatewiseInputsOutsideTraining",
+        "ticket",
+        "More than one in fifty values that a version is sent is outside the range that its input had in training.",
+        _above(outside_training("1h"), 0.02),
+        30,
+        _inputs("0+50x100"),
+        _inputs("0+10x100"),
+        at_minute=100,
         labels=tuple(VERSION.items()),
     ),
     Alert(

@@ -12,7 +12,18 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
-from deploy.observability.expressions import FAULTS, LATENCY_SECONDS, mean, quantile, slow_steps, step_errors
+from deploy.observability.expressions import (
+    FAULTS,
+    LATENCY_SECONDS,
+    beside_persistence,
+    forecast_error,
+    mean,
+    outside_training,
+    persistence_error,
+    quantile,
+    slow_steps,
+    step_errors,
+)
 
 UID = "statewise-server"
 WINDOW = "$__rate_interval"
@@ -220,6 +231,32 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Before they were pending; AHEAD is a gap.",
             "ops",
             {"{{reason}}": _rate("statewise_steps_rejected_total", "reason")},
+        ),
+    ),
+    "Accuracy": (
+        Panel(
+            "Forecast error",
+            "Mean distance of forecasts from what came, in standard deviations of training, beside that of validation and of the "
+            "value of before (persistence), on the same timesteps.",
+            "short",
+            {
+                NAMED: forecast_error(WINDOW),
+                f"validation {NAMED}": "max by (model, version) (statewise_forecast_validation_error)",
+                f"persistence {NAMED}": persistence_error(WINDOW),
+            },
+        ),
+        Panel(
+            "Error beside persistence",
+            "1: no better than the value of before.",
+            "short",
+            {NAMED: beside_persistence(WINDOW)},
+        ),
+        Panel("Errors by size", "In standard deviations of training.", "short", _quantiles("statewise_forecast_error")),
+        Panel(
+            "Outside training",
+            "The share of input values outside the range that they had in training.",
+            "percentunit",
+            {NAMED: outside_training(WINDOW)},
         ),
     ),
     "Process": (

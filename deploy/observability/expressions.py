@@ -40,3 +40,40 @@ def mean(histogram: str, window: str, *by: str) -> str:
     """Returns the mean of what a histogram was given, by labels: 0 where it was given nothing."""
     grouped = f"sum by ({', '.join(by)})" if by else "sum"
     return f"{grouped} (rate({histogram}_sum[{window}])) / clamp_min({grouped} (rate({histogram}_count[{window}])), 1e-9)"
+
+
+def forecast_error(window: str) -> str:
+    """Returns the mean error of forecasts by version, in standard deviations of training."""
+    return mean("statewise_forecast_error", window, "model", "version")
+
+
+def persistence_error(window: str) -> str:
+    """Returns what the mean error would be, had each forecast been the value of before, by version."""
+    naive, count = "statewise_forecast_persistence_error_total", "statewise_forecast_error_count"
+    return f"{_rate(naive, window)} / clamp_min({_rate(count, window)}, 1e-9)"
+
+
+def beside_persistence(window: str) -> str:
+    """Returns the error of forecasts as a share of persistence's, by version: below 1 the model is of use."""
+    error, naive = "statewise_forecast_error_sum", "statewise_forecast_persistence_error_total"
+    return f"{_rate(error, window)} / clamp_min({_rate(naive, window)}, 1e-9)"
+
+
+def beside_validation(window: str) -> str:
+    """Returns the error of forecasts as a multiple of what training found on its validation part, by version."""
+    return f"{forecast_error(window)} / (max by (model, version) (statewise_forecast_validation_error))"
+
+
+def outside_training(window: str) -> str:
+    """Returns the share of input values outside the range that they had in training, by version."""
+    outside, values = "statewise_input_values_outside_total", "statewise_input_values_total"
+    return f"{_rate(outside, window)} / clamp_min({_rate(values, window)}, 1e-9)"
+
+
+def forecasts(window: str) -> str:
+    """Returns how many forecasts were judged, by version."""
+    return f"sum by (model, version) (increase(statewise_forecast_error_count[{window}]))"
+
+
+def _rate(counter: str, window: str) -> str:
+    return f"sum by (model, version) (rate({counter}[{window}]))"

@@ -55,6 +55,7 @@ class Feature:
         mean, scale: of the training split, in the column's own unit; `scale` is positive.
         missing: `mask` reads NaN as the mean and adds a 0/1 column (1 = missing); `refuse` takes no NaN.
         ahead: 1 where timestep t brings the value of t + 1, which is known before it comes; 0 where it brings its own.
+        least, greatest: of the training split, in the column's own unit; `None` where that is not known.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Feature:
     scale: float = 1.0
     missing: Missing = "refuse"
     ahead: int = 0
+    least: float | None = None
+    greatest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

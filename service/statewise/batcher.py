@@ -20,6 +20,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from statewise.accuracy import Committed
 from statewise.columns import Arrival, Column, Frames, Part, batch_of, gathered
 from statewise.config import Limits
 from statewise.controls import controls_of
@@ -435,9 +436,18 @@ class Batcher:
             result = {name: part.placed(array) for name, array in column.outputs.items()}
         else:
             result = {name: array.swapaxes(0, 1) for name, array in outputs.items()}
+        if run.model.accuracy:
+            run.model.accuracy.judge(self._committed(part, targets, result))
         if column.last_only:
             result = {name: array[:, -1:] for name, array in result.items()}
         self._commit(run, part, steps, targets, result)
+
+    def _committed(self, part: Part, targets: Indices, outputs: dict[str, Array]) -> Committed:
+        """Returns what steps bring that are about to be committed, with the outputs of all their timesteps."""
+        sessions = part.placed(part.column.sessions)
+        inputs = {name: part.placed(array) for name, array in part.column.inputs.items()}
+        starts = self._sessions.position[sessions]
+        return Committed(sessions, part.placed(part.column.handles), starts, targets, inputs, outputs)
 
     def _commit(self, run: _Run, part: Part, steps: Indices, targets: Indices, outputs: dict[str, Array]) -> None:
         """Makes what ran known, to the sessions and to who asked; where a session wants it, once it is in the store."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from statewise.accuracy import Accuracy
 from statewise.catalog import Loaded, LoadError, load
 from statewise.config import Limits
 from statewise.engine import Provider, StatePool
@@ -53,6 +54,7 @@ class Served:
         spec_digest: SHA-256 of its spec as JSON.
         bounds: what one run of it takes.
         statistics: what it has done.
+        accuracy: what judges its forecasts and inputs; `None` where nothing can be told of them.
     """
 
     number: int
@@ -63,6 +65,7 @@ class Served:
     spec_digest: str = field(init=False)
     bounds: Bounds = field(init=False)
     statistics: Statistics = field(default_factory=Statistics)
+    accuracy: Accuracy | None = None
 
     def __post_init__(self) -> None:
         self.labels = (self.name, str(self.version))
@@ -236,6 +239,8 @@ class Models:
         pool = self._pool(loaded)
         self._numbers += 1
         served = Served(self._numbers, loaded, pool)
+        accuracy = self._metrics.accuracy
+        served.accuracy = Accuracy.of(loaded.spec, accuracy, served.labels, self._sessions.capacity, pool.states.read)
         self._sessions.replies.reserve(served.number, loaded.spec.outputs)
         self.ready[loaded.name, loaded.version] = served
         self._of_number[served.number] = served

@@ -12,6 +12,7 @@ import binascii
 import dataclasses
 import json
 import math
+import operator
 import reprlib
 from dataclasses import dataclass
 from functools import cache
@@ -51,6 +52,8 @@ class TensorSpec:
         maximum: the greatest value that an integer input takes, or `None`.
         ahead: for each feature of an input, how many timesteps ahead of its step its value is: 1 where timestep t brings what is
             known of t + 1 (a promotion, a holiday), or 0; empty is 0 for all.
+        scale: the standard deviation of each feature in training, or empty; of a target with a scale of its series, in that scale.
+        least, greatest: of each feature in training, in the same unit; or empty.
     """
 
     name: str
@@ -63,13 +66,20 @@ class TensorSpec:
     minimum: int | None = None
     maximum: int | None = None
     ahead: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
+    least: tuple[float, ...] = ()
+    greatest: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check_tensor(self.name, self.dtype, self.shape)
-        for field, values in (("features", self.features), ("missing", self.missing), ("ahead", self.ahead)):
-            _check_width(self.name, self.shape, field, values)
+        for field in ("features", "missing", "ahead", "scale", "least", "greatest"):
+            _check_width(self.name, self.shape, field, getattr(self, field))
         if not set(self.ahead) <= {0, 1}:
             raise SpecError(f"tensor {self.name!r}: ahead must hold 0 and 1, not {list(self.ahead)}")
+        if not all(0 < each < math.inf for each in self.scale):
+            raise SpecError(f"tensor {self.name!r}: scale must hold finite numbers above 0, not {list(self.scale)}")
+        if len(self.least) != len(self.greatest) or not all(map(operator.le, self.least, self.greatest)):
+            raise SpecError(f"tensor {self.name!r}: least and greatest go together, and no least is more than its greatest")
         axes = [axis for axis in (self.batch_axis, self.time_axis) if axis is not None]
         if min(axes) < 0 or len(set(axes)) < len(axes):
             raise SpecError(f"tensor {self.name!r}: batch_axis and time_axis must be 0 or more, and differ")

@@ -10,7 +10,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,10 +76,10 @@ class SummingEngine:
         self.lengths.append(batch.lengths.tolist())
         first = batch.inputs[self.spec.inputs[0].name].astype(np.float32)
         values = first.reshape(*first.shape[:2], -1)
+        for given in (value.numpy() for value in pool.values[1:]):
+            given[batch.target] = given[batch.source]
         if len(pool.values) == 2:
-            factors = pool.values[1].numpy()
-            factors[batch.target] = factors[batch.source]
-            values = values * factors[batch.source][None, :, None]
+            values = values * pool.values[1].numpy()[batch.source][None, :, None]
         states = pool.values[0].numpy()
         mask = np.arange(len(values))[:, None] < batch.lengths[None]
         totals = states[batch.source][None] + np.cumsum(values * mask[..., None], axis=0)
@@ -122,9 +122,9 @@ class Summing:
         return {"sessions": len(self.host.sessions), "steps": len(self.host.sessions.steps), "rows": sum(pools.values())}
 
 
-def repository(root: Path) -> Repository:
+def repository(root: Path, specs: Mapping[str, ModelSpec] = SPECS) -> Repository:
     """Makes a repository of the summing models; its files are read by nobody."""
-    for name in SPECS:
+    for name in specs:
         for version in VERSIONS:
             (root / name / str(version)).mkdir(parents=True)
             (root / name / str(version) / MODEL_FILE).write_bytes(b"sum")
@@ -141,6 +141,7 @@ async def summing(
     make: Callable[[ModelSpec], SummingEngine] = SummingEngine,
     alone: bool = False,
     durably: Durably | None = None,
+    specs: Mapping[str, ModelSpec] = SPECS,
 ) -> AsyncIterator[Summing]:
     """Starts a host whose engine sums. Not `inline`: every batch runs in the engine's thread, so it can be held.
 
@@ -149,15 +150,15 @@ async def summing(
     engines: dict[str, SummingEngine] = {}
 
     def load(name: str, version: int, file: Path, largest: int, provider: str, threads: int) -> Loaded:
-        engine = engines.setdefault(name, make(SPECS[name]))
+        engine = engines.setdefault(name, make(specs[name]))
         seconds = {1 << power: 0.0 if inline else 1.0 for power in range(13)}
-        return Loaded(name, version, SPECS[name], engine, provider, f"digest of {name}", seconds, len(file.read_bytes()))
+        return Loaded(name, version, specs[name], engine, provider, f"digest of {name}", seconds, len(file.read_bytes()))
 
     with tempfile.TemporaryDirectory() as folder:
         metrics = ServerMetrics(CollectorRegistry())
         chosen = {"clock": clock} if clock else {}
         chosen |= {"durably": durably} if durably else {}
-        host = Host(repository(Path(folder)), limits or Limits(), "CPUExecutionProvider", metrics, loader=load, **chosen)
+        host = Host(repository(Path(folder), specs), limits or Limits(), "CPUExecutionProvider", metrics, loader=load, **chosen)
         await (host.models.refresh() if alone else host.start())
         made = Summing(host, engines)
         try:

@@ -15,7 +15,7 @@ DEMAND = NetworkConfig(
     "forecast",
     "gru",
     4,
-    features=(Feature("demand", 100.0, 10.0),),
+    features=(Feature("demand", 100.0, 10.0, least=80.0, greatest=105.0),),
     targets=(Target("demand", 0.0, 1.0, difference=True),),
     calendar=Calendar("time", 1800.0, (48,)),
 )
@@ -28,5 +28,6 @@ def fill(root: Path) -> dict[str, Network]:
     torch.manual_seed(3)
     networks = {name: Network(config).eval() for name, config in {"demand": DEMAND, "label": LABEL, "text": TEXT}.items()}
     for name, network in networks.items():
-        export(network, repository=root, model=name)
+        about = {"scaled_error": {"model": 0.5, "persistence": 1.0}} if name == "demand" else {}
+        export(network, repository=root, model=name, about=about)
     return networks

@@ -43,7 +43,11 @@ def tensors(draw, name):
     least = draw(st.none() | st.integers())
     most = draw(st.none() | st.integers(min_value=least))
     ahead = draw(st.just(()) | st.lists(st.integers(0, 1), min_size=width, max_size=width).map(tuple))
-    return TensorSpec(name, draw(DTYPES), shape, *axes, features, missing, least, most, ahead)
+    scale = draw(st.just(()) | st.lists(st.floats(1e-9, 1e9), min_size=width, max_size=width).map(tuple))
+    span = draw(st.just(()) | st.lists(st.floats(-1e9, 1e9), min_size=width, max_size=width).map(tuple))
+    return TensorSpec(
+        name, draw(DTYPES), shape, *axes, features, missing, least, most, ahead, scale, span, tuple(each + 1 for each in span)
+    )
 
 
 def names_of(shape):
@@ -144,6 +148,9 @@ def changed(path, value):
         (["inputs", 0, "missing"], ["mask"], "'x': missing has 1 entries"),
         (["inputs", 0, "ahead"], [1], "'x': ahead has 1 entries"),
         (["inputs", 0, "ahead"], [0, 2], r"'x': ahead must hold 0 and 1, not \[0, 2\]"),
+        (["inputs", 0, "scale"], [1.0, 0.0], r"'x': scale must hold finite numbers above 0, not \[1.0, 0.0\]"),
+        (["inputs", 0, "scale"], [1.0], "'x': scale has 1 entries, the last axis 2"),
+        (["inputs", 0, "least"], [0.0, 0.0], "'x': least and greatest go together"),
         (["states", 0, "given"], "always", r"states\[0\].given: takes one of never, may, must, not 'always'"),
         (["states", 0, "features"], ["a"], "'h': features has 1 entries"),
         (["parity", "constants"], {"h": [[0.0]]}, "parity.constants: may hold only what Open gives: nothing"),

@@ -15,11 +15,10 @@ Scored = Callable[["Network"], dict[str, Any]]
 
 
 def rescored(trained: Trained, score: Scored) -> dict[str, Any]:
-    """Returns the scores of a trained network's int8 form by split, as its own report has them."""
+    """Returns the metrics of a trained network's int8 form, as `Trained` has its own."""
     from statewise_models.export import RuntimeNetwork, build, quantised
 
-    metrics = score(RuntimeNetwork(trained.network, quantised(build(trained.network))))
-    return {split: figures for split, figures in metrics.items() if split in ("validation", "test")}
+    return score(RuntimeNetwork(trained.network, quantised(build(trained.network))))
 
 
 def int8_sheet(told: Mapping[str, Any], metrics: Mapping[str, Any]) -> Sheet:

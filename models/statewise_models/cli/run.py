@@ -133,8 +133,9 @@ def finish(
     from statewise_models.memory.section import section
     from statewise_models.report import Origin, Section, report
 
-    about = _about(trained, start)
-    about |= {"int8": {"scores": rescored(trained, int8)}} if int8 else {}
+    served = rescored(trained, int8) if int8 else trained.metrics
+    about = _about(trained, start, served)
+    about |= {"int8": {"scores": _by_split(served)}} if int8 else {}
     origin = Origin(str(data), shlex.join(["statewise", *sys.argv[1:]]), start.name if start else "")
 
     def page(exported: Exported) -> str:
@@ -169,8 +170,12 @@ def finish(
         console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _about(trained: Trained, start: Start | None) -> dict[str, Any]:
-    """Returns what the spec tells people of how a version came about; what it is, export adds."""
+def _about(trained: Trained, start: Start | None, served: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the spec tells people of how a version came about; what it is, export adds.
+
+    Args:
+        served: the metrics of what is published, which may be the int8 form of what was trained.
+    """
     from statewise_models.training.history import best
 
     return {
@@ -178,8 +183,13 @@ def _about(trained: Trained, start: Start | None) -> dict[str, Any]:
         "kept_epoch": best(trained.history).number,
         **({"init_from": start.name} if start else {}),
         "training_seconds": round(trained.seconds, 1),
-        "scores": {split: figures for split, figures in trained.metrics.items() if split in ("validation", "test")},
+        "scores": _by_split(trained.metrics),
+        **({"scaled_error": served["scaled_error"]["validation"]} if "scaled_error" in served else {}),
     }
+
+
+def _by_split(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {split: figures for split, figures in metrics.items() if split in ("validation", "test")}
 
 
 def _next_steps(place: Place, exported: Exported, streamed: str) -> list[str]:

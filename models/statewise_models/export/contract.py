@@ -52,8 +52,23 @@ def _inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
     names = tuple(feature.name for feature in config.features)
     missing = tuple(feature.missing for feature in config.features)
     ahead = tuple(feature.ahead for feature in config.features)
-    x = TensorSpec("x", "float32", (len(names),), features=names, missing=missing, ahead=ahead if any(ahead) else ())
+    x = TensorSpec(
+        "x",
+        "float32",
+        (len(names),),
+        features=names,
+        missing=missing,
+        ahead=ahead if any(ahead) else (),
+        scale=tuple(feature.scale for feature in config.features),
+        least=_known([feature.least for feature in config.features]),
+        greatest=_known([feature.greatest for feature in config.features]),
+    )
     return (x, TensorSpec(config.calendar.input, "int64", ())) if config.calendar else (x,)
+
+
+def _known(values: Sequence[float | None]) -> tuple[float, ...]:
+    """Returns the values if all are known, else none."""
+    return tuple(value for value in values if value is not None) if None not in values else ()
 
 
 def _output(config: NetworkConfig) -> TensorSpec:

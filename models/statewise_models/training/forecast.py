@@ -33,6 +33,7 @@ from statewise_models.training.panel import (
     Scales,
     in_series_units,
     of_series,
+    scaled_error,
     scales_of,
     score_all,
     score_each,
@@ -100,6 +101,7 @@ def train_forecast(
 
     `metrics[split][target][method]` holds `rmse`, `mae`, `mape` and `count`; methods are `model`, `persistence` and, for each
     calendar period, `naive_<period>`. Of several series, `metrics["series"][split][series]` holds the same of each.
+    `metrics["scaled_error"][split][method]` is the mean absolute error in standard deviations of training, over all targets.
 
     Args:
         output: a folder for checkpoint, metrics, evaluation and plots, or `None`.
@@ -119,7 +121,7 @@ def train_forecast(
     with Bar.unless(observer, f"forecast {settings.cell}", settings.epochs, lesson.windows_an_epoch) as watcher:
         network, history = fit(config, lesson, settings, output=output, resume=resume, observer=watcher, start=start)
     forecasts = forecast_table(network, table, cuts)
-    metrics = _evaluate(table, cuts, forecasts, settings.calendar)
+    metrics = _evaluate(table, cuts, forecasts, config, settings.calendar)
     draw = partial(_draw, history, table, cuts, forecasts)
     held_back = replace(
         table, series=tuple(s.part(getattr(cut, settings.reported)) for s, cut in zip(table.series, cuts, strict=True))
@@ -135,7 +137,7 @@ def train_forecast(
 def rescore_table(network: Network, table: Table, settings: TrainingSettings) -> dict[str, Any]:
     """Returns the `metrics` of another network on the splits of `train_forecast`."""
     cuts = cut_table(table, settings)
-    return _evaluate(table, cuts, forecast_table(network, table, cuts), settings.calendar)
+    return _evaluate(table, cuts, forecast_table(network, table, cuts), network.config, settings.calendar)
 
 
 def cut_table(table: Table, settings: TrainingSettings) -> tuple[Cuts, ...]:
@@ -236,12 +238,15 @@ def _squares(values: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
     return error.square().sum(), known.sum()
 
 
-def _evaluate(table: Table, cuts: tuple[Cuts, ...], forecasts: list[Floats], periods: tuple[int, ...]) -> dict[str, Any]:
+def _evaluate(
+    table: Table, cuts: tuple[Cuts, ...], forecasts: list[Floats], config: NetworkConfig, periods: tuple[int, ...]
+) -> dict[str, Any]:
     """Returns the scores by split, target and method over all series, and where there are several those of each."""
     parts = list(zip(table.series, cuts, forecasts, strict=True))
     metrics: dict[str, Any] = {split: score_all(table.targets, parts, periods, split) for split in SPLITS}
     if len(table.ids) > 1:
         metrics["series"] = {split: score_each(table.targets, parts, periods, split) for split in SPLITS}
+    metrics["scaled_error"] = {split: scaled_error(config, parts, split) for split in SPLITS}
     return metrics
 
 

@@ -119,6 +119,27 @@ def score_each(targets: Sequence[str], parts: Parts, periods: Sequence[int], spl
     return {name: scored for name, scored in each.items() if any(scored.values())}
 
 
+def scaled_error(config: NetworkConfig, parts: Parts, split: str) -> dict[str, float]:
+    """Returns the mean absolute error of the model and of persistence in one split, in standard deviations of training.
+
+    So a server tells of live forecasts: of all targets that are inputs too, over all series together; empty where there is none.
+    """
+    scales = scales_of(config)
+    places = [(place, config.features[at].scale) for at, place in enumerate(config.target_places) if place is not None]
+    errors: dict[str, list[Floats]] = {"model": [], "persistence": []}
+    for series, part, forecast in parts:
+        _, own = of_series(scales, series)
+        for place, scale in places:
+            truth = series.y[:, place].astype(np.float64)
+            made = {"model": forecast[:, place], "persistence": naive(truth, ())["persistence"]}
+            off = {method: np.abs(each - truth)[getattr(part, split)] / (own[place] * scale) for method, each in made.items()}
+            known = np.logical_and.reduce([np.isfinite(each) for each in off.values()])
+            for method, each in off.items():
+                errors[method].append(each[known])
+    joined = {method: np.concatenate(each) if each else np.empty(0) for method, each in errors.items()}
+    return {method: float(each.mean()) for method, each in joined.items() if len(each)}
+
+
 def write_scales(scales: Scales, path: Path) -> None:
     """Writes what the sessions of each series are to be given, as JSON: series → constant → values; raises `OSError`."""
     given = {name: {SERIES_MEAN: each.mean, SERIES_SCALE: each.scale} for name, each in scales.items()}

@@ -1,4 +1,4 @@
-"""Mean and scale of columns, from the training split alone."""
+"""Mean, scale and range of columns, from the training split alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.floating]
 
 
 def features(names: Sequence[str], parts: Sequence[Floats], settings: TrainingSettings) -> tuple[Feature, ...]:
-    """Returns the input columns with their scales.
+    """Returns the input columns with their scales and ranges.
 
     Args:
         names: the columns.
@@ -27,8 +27,10 @@ def features(names: Sequence[str], parts: Sequence[Floats], settings: TrainingSe
     columns = np.concatenate(parts)
     made = []
     for place, name in enumerate(names):
-        mean, scale = moments(name, columns[:, place])
-        made.append(Feature(name, mean, scale, settings.missing_of(name)))
+        values = columns[:, place]
+        mean, scale = moments(name, values)
+        least, greatest = float(np.nanmin(values)), float(np.nanmax(values))
+        made.append(Feature(name, mean, scale, settings.missing_of(name), least=least, greatest=greatest))
     return tuple(made)
 
 

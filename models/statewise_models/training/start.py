@@ -61,9 +61,11 @@ def _matters(field: str, config: NetworkConfig) -> bool:
 
 
 def _compared(value: Any) -> Any:
-    """Returns a field without scales."""
+    """Returns a field without scales and ranges."""
     if isinstance(value, tuple) and value and isinstance(value[0], Feature | Target):
-        return tuple(dataclasses.replace(each, mean=0.0, scale=1.0) for each in value)
+        bare: dict[str, Any] = {"mean": 0.0, "scale": 1.0}
+        bare |= {"least": None, "greatest": None} if isinstance(value[0], Feature) else {}
+        return tuple(dataclasses.replace(each, **bare) for each in value)
     return value
 
 

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
+from operator import add
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -100,6 +101,11 @@ class Counted:
         self.counts[bisect_left(self.bounds, value)] += count
         self.sum += value * count
 
+    def enter(self, counts: Sequence[int], total: float) -> None:
+        """Adds to each bucket, and to the sum: many values that were counted elsewhere."""
+        self.counts = list(map(add, self.counts, counts))
+        self.sum += total
+
 
 class Histogram(Collector):
     """A histogram that takes a value many times at once: a batch's steps cost one update. prometheus_client's own takes one."""
@@ -165,6 +171,8 @@ class Exposed:
 class Silent:
     """Metrics that count nothing and are exposed nowhere."""
 
+    bounds: tuple[float, ...] = ()
+
     def counter(self, *_: Any, **__: Any) -> Any:
         """Returns nothing that counts."""
         return self
@@ -174,7 +182,7 @@ class Silent:
     def inc(self, *_: Any) -> None:
         """Does nothing."""
 
-    observe = set = remove = set_function = inc
+    observe = enter = set = remove = set_function = inc
 
 
 def once(labels: Callable[..., Any]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from statewise.errors import Reason
+from statewise.metrics.accuracy import AccuracyMetrics
 from statewise.metrics.calls import CallMetrics
 from statewise.metrics.families import Exposed, Families, once
 
@@ -35,6 +36,7 @@ class ServerMetrics:
         self._store_of(made)
         self._process_of(made)
         self.calls = CallMetrics(made)
+        self.accuracy = AccuracyMetrics(made)
         self._expose_zeros()
 
     def _steps_of(self, made: Families) -> None:
@@ -162,6 +164,7 @@ class ServerMetrics:
             histogram.remove(*named)
         for code in CODES:
             self._steps.remove(*named, code)
+        self.accuracy.forget(named)
         for children in (self.steps, self.timesteps, self.queue_seconds, self.step_seconds):
             children.cache_clear()
         for children in (self.compute_seconds, self.commit_seconds, self.batch_steps):
