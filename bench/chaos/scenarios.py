@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,18 @@ async def kills(place: Place, mode: str) -> Told:
         routed(made, place.home / name / "envoy") as (address, behind),
     ):
         crowd = Crowd(address, place.sessions, CLIENTS, options=MODES[mode])
+        times = [time.monotonic()]
         await crowd.start()
+        times.append(time.monotonic())
         count = await _kill_in_turn(made, place.seconds)
+        times.append(time.monotonic())
         await crowd.stop()
+        times.append(time.monotonic())
         restored = sum(each.metric("statewise_sessions_restored_total") for each in made)
     told.facts |= {"behind": behind, "killed": count, "restored by the last three": round(restored)}
     told.unharmed(await place.judge(crowd))
+    times.append(time.monotonic())
+    told.facts["opening, kills, last steps, judging (s)"] = [round(after - before, 1) for before, after in pairwise(times)]
     told.hold(count > 0 and bool(told.facts["resumed"]), "sessions were resumed")
     return told
 

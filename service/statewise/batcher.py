@@ -12,7 +12,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -22,21 +22,20 @@ from numpy.typing import NDArray
 
 from statewise.accuracy import Committed
 from statewise.columns import Arrival, Column, Frames, Part, batch_of, gathered
+from statewise.commits import Commits, Ran
 from statewise.config import Limits
 from statewise.controls import controls_of
 from statewise.conversation import Answer, Asker, Frame, Step
 from statewise.engine import Batch, EngineError, Outcome
 from statewise.errors import Reason, StatewiseError, error
 from statewise.inputs import check_shapes, check_values
-from statewise.keeper import Keeper
 from statewise.masks import every, same, some
 from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
 from statewise.rosters import Rosters, counting
 from statewise.runs import run_apart
 from statewise.scheduler import Scheduler
-from statewise.sessions import NONE, RETRY_SECONDS, Failures, Kept, Sessions, digests
-from statewise.stores import Outcome as Stored
+from statewise.sessions import NONE, RETRY_SECONDS, Failures, Sessions, digests
 from statewise.tracing import StepTraces
 
 Array = NDArray[np.generic]
@@ -75,7 +74,7 @@ class Batcher:
         self.failed = asyncio.Event()
         self.traces: StepTraces | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self.keeper: Keeper | None = None  # where there is a store
+        self.commits: Commits | None = None  # where there is a store
         self._sessions = sessions
         self._models = models
         self._limits = limits
@@ -158,7 +157,7 @@ class Batcher:
                     left.append(step)
         for step in left:  # only now, since one that goes may take along others of the same asker
             self._leave(step)
-        self._pump_soon()
+        self.pump_soon()
 
     def stop(self) -> None:
         """Ends the engine's thread; a run that is under way is not waited for."""
@@ -173,7 +172,7 @@ class Batcher:
     def close(self, failures: Failures) -> None:
         """Answers the steps that a closed session takes with it."""
         self._refuse(failures)
-        self._pump_soon()
+        self.pump_soon()
 
     def hangs(self, longest_seconds: float) -> bool:
         """Whether a run has been under way for longer than any should be."""
@@ -184,7 +183,7 @@ class Batcher:
         if not self._ticking:
             self._ticking = True
             self._endings = self._sessions.directory.endings
-            asyncio.get_running_loop().call_soon(self._guarded, self._tick)
+            asyncio.get_running_loop().call_soon(self.guarded, self._tick)
 
     def _tick(self) -> None:
         """Admits what has arrived, in the order of arrival; if it is more each time the loop comes round, after a few rounds.
@@ -194,7 +193,7 @@ class Batcher:
         if 1 < len(self._arrivals) > self._seen and self._looks < LOOKS:
             self._seen = len(self._arrivals)
             self._looks += 1
-            asyncio.get_running_loop().call_soon(self._guarded, self._tick)
+            asyncio.get_running_loop().call_soon(self.guarded, self._tick)
             return
         self._seen = self._looks = 0
         self._ticking = False
@@ -304,10 +303,11 @@ class Batcher:
         column.audience.answer_one(place, answer, 0)
         self._metrics.steps_repeated.inc()
 
-    def _pump_soon(self) -> None:
+    def pump_soon(self) -> None:
+        """See `Settling`."""
         if not self._pumping:
             self._pumping = True
-            asyncio.get_running_loop().call_soon(self._guarded, self._pump)
+            asyncio.get_running_loop().call_soon(self.guarded, self._pump)
 
     def _pump(self) -> None:
         """Sends the next batch to the engine, if the engine is free, or a full one waits to follow the one that it runs."""
@@ -320,11 +320,11 @@ class Batcher:
             if len(self._under_way) == 1 and self._expected_seconds(run) < INLINE_SECONDS:
                 self._finish(run, run_apart(run.model, run.batch))
                 if len(self._scheduler):
-                    self._pump_soon()  # the loop reads what has come meanwhile first
+                    self.pump_soon()  # the loop reads what has come meanwhile first
                     return
                 break
             work = asyncio.get_running_loop().run_in_executor(self.thread, run_apart, run.model, run.batch)
-            work.add_done_callback(functools.partial(self._guarded, self._returned, run))
+            work.add_done_callback(functools.partial(self.guarded, self._returned, run))
         if not self._arrivals and not len(self._sessions.steps):
             self._quiet.set()
 
@@ -440,7 +440,7 @@ class Batcher:
             run.model.accuracy.judge(self._committed(part, targets, result))
         if column.last_only:
             result = {name: array[:, -1:] for name, array in result.items()}
-        self._commit(run, part, steps, targets, result)
+        self._commit(Ran(part, steps, targets, result))
 
     def _committed(self, part: Part, targets: Indices, outputs: dict[str, Array]) -> Committed:
         """Returns what steps bring that are about to be committed, with the outputs of all their timesteps."""
@@ -449,106 +449,40 @@ class Batcher:
         starts = self._sessions.position[sessions]
         return Committed(sessions, part.placed(part.column.handles), starts, targets, inputs, outputs)
 
-    def _commit(self, run: _Run, part: Part, steps: Indices, targets: Indices, outputs: dict[str, Array]) -> None:
+    def _commit(self, ran: Ran) -> None:
         """Makes what ran known, to the sessions and to who asked; where a session wants it, once it is in the store."""
         durable = self._sessions.durable
-        if durable.committing and some(kept := durable.commits[self._sessions.steps.session[steps]]):
-            self._keep(run, *_portion(part, steps, targets, outputs, kept))
+        if durable.committing and some(kept := durable.commits[self._sessions.steps.session[ran.steps]]):
+            assert self.commits
+            self.commits.keep(ran.only(kept))
             if every(kept):
                 return
-            part, steps, targets, outputs = _portion(part, steps, targets, outputs, ~kept)
-        self._make_known(run, part, steps, targets, outputs)
+            ran = ran.only(~kept)
+        self.make_known(ran)
 
-    def _make_known(self, run: _Run, part: Part, steps: Indices, targets: Indices, outputs: dict[str, Array]) -> None:
-        now, column = self._clock(), part.column
+    def make_known(self, ran: Ran) -> None:
+        """See `Settling`."""
+        now, part, steps, model = self._clock(), ran.part, ran.steps, ran.model
+        column = part.column
         number = int(self._column_of[steps[0]])
-        rings, positions, ready = self._sessions.commit(steps, targets, now)
-        self._sessions.replies.store(run.model.number, part.placed(column.sessions), rings, outputs)
+        rings, positions, ready = self._sessions.commit(steps, ran.targets, now)
+        self._sessions.replies.store(model.number, part.placed(column.sessions), rings, ran.outputs)
         column.steps[slice(None) if part.places is None else part.places] = NONE
         self._let_go(number, column, len(steps))
         self._line_up(ready)
         sessions = part.placed(column.sessions)
-        answer = Answer(positions, outputs, run.model.retiring, self._durable(sessions))
+        answer = Answer(positions, ran.outputs, model.retiring, self._durable(sessions))
         if self._sessions.durable.count > self._sessions.durable.committing:
-            self.checkpoint(run.model, sessions[self._sessions.durable.due(sessions, positions)])
+            assert self.commits
+            self.commits.checkpoint(model, sessions[self._sessions.durable.due(sessions, positions)])
         column.audience.answer(part.places, answer)
         if self._joined:
             self._answer_joined(steps, answer)
-        labels = run.model.labels
+        labels = model.labels
         self._metrics.steps(*labels, "OK").inc(len(steps))
         self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
         self._metrics.step_seconds(*labels).observe(now - column.arrived, len(steps))
-        run.model.statistics.answer(len(steps), now - column.arrived)
-
-    def checkpoint(self, model: Served, sessions: Indices) -> None:
-        """Puts sessions that are marked `busy` into the store as they stand; they go on meanwhile."""
-        if not len(sessions):
-            return
-        assert self.keeper
-        table = self._sessions
-        handles, positions = table.directory.handles[sessions], table.position[sessions]
-        done = functools.partial(self._guarded, self._checkpointed, sessions, handles, positions)
-        self.keeper.put(self.keeper.bundle(model, sessions, table.row[sessions], positions, done))
-
-    def _checkpointed(
-        self, sessions: Indices, handles: NDArray[np.uint64], positions: Indices, outcomes: list[Stored] | None
-    ) -> None:
-        table, now = self._sessions, self._clock()
-        for place in np.flatnonzero(table.directory.handles[sessions] == handles).tolist():  # the others have ended
-            session, position = int(sessions[place]), int(positions[place])
-            outcome = outcomes and outcomes[place]
-            if outcome in (Stored.STORED, Stored.AHEAD):
-                table.durable.kept(session, position, now)
-            elif outcome is None:
-                table.durable.put_off(session, int(table.position[session]))
-            else:
-                self.close(table.end(session, Reason.OWNER_CHANGED, now))
-
-    def _keep(self, run: _Run, part: Part, steps: Indices, targets: Indices, outputs: dict[str, Array]) -> None:
-        """Puts what steps made of their sessions into the store. They count as running until it has told."""
-        assert self.keeper
-        table = self._sessions
-        sessions, timesteps = table.steps.session[steps], table.steps.timesteps[steps]
-        starts, told = table.position[sessions], table.steps.digest[steps]
-        fresh = [
-            Kept(int(starts[row]), int(timesteps[row]), int(told[row]), {name: array[row] for name, array in outputs.items()})
-            for row in range(len(steps))
-        ]
-        done = functools.partial(self._guarded, self._kept, run, part, steps, targets, outputs)
-        self.keeper.put(self.keeper.bundle(run.model, sessions, targets, starts + timesteps, done, fresh=fresh))
-
-    def _kept(
-        self,
-        run: _Run,
-        part: Part,
-        steps: Indices,
-        targets: Indices,
-        outputs: dict[str, Array],
-        outcomes: list[Stored] | None,
-    ) -> None:
-        """Makes what the store holds known; a session of which it is not known what the store holds lives on there alone."""
-        told: list[Stored | None] = [*outcomes] if outcomes else [None] * len(steps)
-        well = np.array([outcome in (Stored.STORED, Stored.AHEAD) for outcome in told])
-        now = self._clock()
-        for row in np.flatnonzero(~well).tolist():
-            problem = _not_kept(told[row])
-            self._lose(int(steps[row]), int(targets[row]), problem, now)
-        if some(well):
-            part, steps, targets, outputs = _portion(part, steps, targets, outputs, well)
-            sessions = self._sessions.steps.session[steps]
-            for session, position in zip(sessions.tolist(), self._sessions.position[sessions].tolist(), strict=True):
-                self._sessions.durable.kept(session, position + part.column.timesteps, now)
-            self._make_known(run, part, steps, targets, outputs)
-        self._pump_soon()
-
-    def _lose(self, step: int, target: int, problem: StatewiseError, now: float) -> None:
-        """Fails a step and all behind it, and ends their session here."""
-        session = int(self._sessions.steps.session[step])
-        failed = [each for each, _ in self._sessions.fail(step, problem, target).failed]
-        assert problem.reason
-        reason = Reason.OWNER_CHANGED if problem.reason is Reason.OWNER_CHANGED else Reason.MOVED
-        failed += [each for each, _ in self._sessions.end(session, reason, now).failed]
-        self._refuse(Failures([(each, problem) for each in failed], np.empty(0, np.int64)))
+        model.statistics.answer(len(steps), now - column.arrived)
 
     def _durable(self, sessions: Indices) -> Indices | None:
         """Returns up to where the store holds sessions; `None` where no session is durable."""
@@ -629,7 +563,7 @@ class Batcher:
             if not part.offset:
                 run.model.statistics.queued.add(run.started - part.column.arrived, len(part.seated(run.steps)))
 
-    def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
+    def guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Runs a callback of the loop; whatever goes wrong in it, the batcher cannot be trusted any more."""
         try:
             work(*arguments)
@@ -640,24 +574,6 @@ class Batcher:
 
 def _others(count: int, without: Container[int]) -> Indices:
     return np.array([place for place in range(count) if place not in without], np.int64)
-
-
-def _portion(
-    part: Part, steps: Indices, targets: Indices, outputs: Mapping[str, Array], chosen: NDArray[np.bool_]
-) -> tuple[Part, Indices, Indices, dict[str, Array]]:
-    """Returns the chosen ones of steps that ran side by side; all of it is `[steps, …]`."""
-    if every(chosen):
-        return part, steps, targets, dict(outputs)
-    seats = np.flatnonzero(chosen) if part.seats is None else part.seats[chosen]
-    places = np.flatnonzero(chosen) if part.places is None else part.places[chosen]
-    return replace(part, seats=seats, places=places), steps[chosen], targets[chosen], {n: a[chosen] for n, a in outputs.items()}
-
-
-def _not_kept(outcome: Stored | None) -> StatewiseError:
-    if outcome is None:
-        message = "the store has not answered; it is not known whether it holds this step: resume the session"
-        return error(Reason.STORE_UNAVAILABLE, message, retry_after_seconds=RETRY_SECONDS)
-    return error(Reason.OWNER_CHANGED, "another server has taken the session over, or it was closed there: resume it")
 
 
 def _engine_failed(problem: EngineError) -> StatewiseError:

@@ -83,6 +83,10 @@ class ServeSettings(BaseSettings):
     store_patience_seconds: float = Field(5.0, ge=0, le=600)
     durability: Literal["memory", "checkpoint", "commit"] = "memory"
     checkpoint_every: int = Field(64, ge=1, le=1_000_000)
+    replicas: int = Field(1, ge=1, le=10_000)
+    sessions_end_with_replica: bool = False
+    rebalance_above: int = Field(0, ge=0)
+    rebalance_rate: float = Field(10.0, gt=0, le=10_000)
     model_control: bool = False
     idle_timeout_seconds: float = Field(600.0, gt=0, le=86_400)
     drain_seconds: float = Field(30.0, ge=0)
@@ -135,6 +139,20 @@ class ServeSettings(BaseSettings):
             )
         if self.console_listen and not (self.insecure or is_local(self.console_listen.rpartition(":")[0])):
             raise ValueError(f"--console-listen {self.console_listen} is open to the network without TLS: give --insecure too")
+        return self
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        """Refuses replicas of which none can go on with what another has, and to hand over what nobody could take."""
+        if leaves_the_machine(self.store):
+            return self
+        if self.replicas > 1 and not self.sessions_end_with_replica:
+            raise ValueError(
+                f"--replicas {self.replicas} takes a --store that all of them share (redis://… or rediss://…), or "
+                "--sessions-end-with-replica if sessions may be lost whenever a replica goes or a router sends them elsewhere"
+            )
+        if self.rebalance_above:
+            raise ValueError("--rebalance-above takes a --store that other replicas share: redis://… or rediss://…")
         return self
 
     @property

@@ -11,97 +11,53 @@ import contextlib
 import functools
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 
 import numpy as np
 import structlog
 
 from statewise.batcher import Batcher
 from statewise.catalog import load
+from statewise.commits import Commits
 from statewise.config import Limits
-from statewise.conversation import Array, Asker, Frame, Indices, Step
-from statewise.durability import Durability, Keeping
-from statewise.engine import Provider, initial
+from statewise.conversation import Asker, Frame, Step
+from statewise.durability import Keeping
+from statewise.engine import Provider
+from statewise.entrance import Entrance
 from statewise.errors import Reason, StatewiseError, error
 from statewise.events import Events
 from statewise.gauges import watch
-from statewise.inputs import check_constants
 from statewise.keeper import Keeper
 from statewise.metrics import ServerMetrics
 from statewise.models import Loader, Models, Served
+from statewise.opening import Open, Opened, check_lengths
 from statewise.ownership import Ownership
+from statewise.rebalancing import Rebalancing
 from statewise.repository import Repository
-from statewise.sealing import Sealer, SealError, is_sealed
-from statewise.sessions import INITIAL_ROW, Opening, Sessions
-from statewise.snapshot import Snapshot, SnapshotError, Terms
+from statewise.sealing import Sealer
+from statewise.sessions import Opening, Sessions
+from statewise.snapshot import Snapshot, Terms
 from statewise.stores import Store
 
 SCAN_SECONDS = 1.0
 HANG_SECONDS = 60.0
-LONGEST_ID = 128
-LONGEST_TOKEN = 64
-LONGEST_CHECKPOINT = 1_000_000
-RETAINED_REPLIES = 4
 log = structlog.get_logger()
-
-
-class Mode(Enum):
-    """What an open does if the session id is taken, or is not."""
-
-    CREATE = auto()
-    RESUME = auto()
-    CREATE_OR_RESUME = auto()
-    RESTART = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """What a client asks to open; 0, `None` and empty mean the default.
-
-    `number` is what a model's input for a correlation id is told of the session; by default one that no other open session has.
-    """
-
-    model: str = ""
-    version: int = 0
-    session_id: str = ""
-    idle_timeout_seconds: float | None = None
-    mode: Mode = Mode.CREATE
-    retained_replies: int = 0
-    token: bytes = b""
-    snapshot: bytes = b""
-    server_instance: str = ""
-    constants: Mapping[str, Array] = field(default_factory=dict)
-    number: int = 0
-    durability: Durability | None = None
-    checkpoint_every: int = 0
-    durable_position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Durably:
-    """Where snapshots are kept, what seals them, and how durable a session is whose Open does not say."""
+    """Where snapshots are kept, what seals them, and how durable a session is whose Open does not say.
+
+    Durable sessions above `rebalance_above` are handed over, `rebalance_rate` a second; 0 is none. See `Rebalancing`.
+    """
 
     store: Store | None = None
     sealer: Sealer | None = None
     default: Keeping = field(default_factory=Keeping)
     patience_seconds: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An open session."""
-
-    session_id: str
-    handle: int
-    model: Served
-    position: int
-    idle_timeout_seconds: float
-    retained_replies: int
-    resumed: bool = False
-    keeping: Keeping = field(default_factory=Keeping)
-    durable_position: int = 0
+    rebalance_above: int = 0
+    rebalance_rate: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +114,22 @@ class Host:
         watch(metrics, self.sessions, limits, clock)
         self._clock = clock
         self.sealer = durably.sealer
-        self._durably = durably
         self._ownership = self._owning(durably) if durably.store else None
+        self._rebalancing = self._ownership and self._rebalanced(self._ownership, durably)
+        self._entrance = Entrance(
+            self.instance,
+            self.sessions,
+            self.models,
+            limits,
+            self.batcher.thread,
+            clock,
+            sealer=durably.sealer,
+            default=durably.default,
+            ownership=self._ownership,
+            check=self._refuse_draining,
+            close=self.close_inside,
+        )
         self._draining = False
-        self._aside = asyncio.Semaphore(2 * limits.batch)  # rows that neither a session nor a run holds; see `Models._pool`
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -177,7 +145,7 @@ class Host:
     async def start(self) -> None:
         """Loads what new sessions get, and begins to look after sessions and versions."""
         await self.models.refresh()
-        self._tasks = [asyncio.create_task(self._look_after()), asyncio.create_task(self._follow())]
+        self._tasks = [asyncio.create_task(each) for each in (self._look_after(), self._follow(), self._rebalance())]
         if self._ownership:
             self._ownership.keeper.start()
 
@@ -200,89 +168,12 @@ class Host:
 
     async def _enter_by_door(self, asked: Open) -> Opened:
         self._refuse_draining()
-        _check_lengths(asked.session_id, asked.token)
+        check_lengths(asked.session_id, asked.token)
         asked = replace(asked, session_id=asked.session_id or secrets.token_hex(16))
         if self._ownership is None:
-            return await self._open(asked)
+            return await self._entrance.open(asked)
         async with self._ownership.door(asked.session_id):
-            return await self._open(asked)
-
-    async def _open(self, asked: Open) -> Opened:
-        timeout = self._timeout(asked.idle_timeout_seconds)
-        terms = Terms(timeout or 0.0, self._retained(asked), self._keeping(asked), asked.token, asked.number)
-        if (known := await self._still_open(asked)) is not None:
-            return self._opened(known, resumed=True)
-        resumes = asked.mode in (Mode.RESUME, Mode.CREATE_OR_RESUME)
-        if self._ownership and resumes and (found := await self._ownership.find(asked.session_id)):
-            return await self._take_over(found, asked)
-        if asked.mode is Mode.RESUME:
-            raise self._gone(asked)
-        snapshot = self._snapshot(asked.snapshot) if asked.snapshot else None
-        model, version = (snapshot.model, snapshot.version) if snapshot else (asked.model, asked.version)
-        served = await self.models.find(model, version, asked.session_id)
-        states = _restored(snapshot, served, asked.constants) if snapshot else _given(served, asked.constants)
-        idle = timeout or served.spec.idle_timeout_seconds or self.limits.idle_timeout_seconds
-        terms = replace(terms, idle_timeout_seconds=min(idle, self.limits.longest_idle_timeout_seconds))
-        began = _begun(asked.session_id, served, states, terms, snapshot)
-        return await self._enter(served, states, began, asked)
-
-    async def _enter(self, served: Served, states: Mapping[str, Array], began: Snapshot, asked: Open) -> Opened:
-        """Opens a session that there was not before, in the store first if it is to be durable."""
-        if began.terms.keeping.durability is Durability.MEMORY:
-            return await self._start(served, states, began, asked)
-        assert self._ownership
-        if asked.mode is Mode.RESTART:
-            await self.close_inside(asked.session_id)
-        epoch = None
-        if self.sessions.directory.number(asked.session_id) is None:
-            await self._make_room()
-            epoch = await self._ownership.create(began)
-        if epoch:
-            return await self._start(served, states, replace(began, epoch=epoch), replace(asked, mode=Mode.CREATE))
-        # It is this one if the same call has opened it, on another server perhaps.
-        found = await self._ownership.find(asked.session_id)
-        if found is None or not asked.token or found.terms.token != asked.token:
-            raise error(Reason.ALREADY_OPEN, f"session {asked.session_id!r} is open already: choose another id, or none")
-        return await self._take_over(found, asked)
-
-    async def _start(self, served: Served, states: Mapping[str, Array], began: Snapshot, asked: Open) -> Opened:
-        """Opens a session at a state; the initial one, if there is none."""
-        row = await self._written(served, states) if states else INITIAL_ROW
-        try:
-            self._refuse_draining()
-            if (known := self._open_already(asked)) is None:  # a repeated call may have been faster
-                if asked.mode is Mode.RESTART:
-                    await self.close_inside(asked.session_id)
-                await self._make_room()
-                return self._opened(self._begin(served, row, began))
-        except BaseException:
-            self._give_back(served, row)
-            raise
-        self._give_back(served, row)
-        return self._opened(known, resumed=True)
-
-    def _begin(self, served: Served, row: int, began: Snapshot) -> int:
-        terms = began.terms
-        told = (terms.idle_timeout_seconds, terms.retained_replies, terms.token, terms.number)
-        opening = Opening(served.number, served.pool.number, *told)
-        number = self.sessions.open(began.session_id, opening, self._clock(), row, began.position)
-        self.sessions.retain(number, began.replies)
-        if began.epoch and terms.keeping.durability is not Durability.MEMORY:
-            self.sessions.durable.begin(number, terms.keeping, began.epoch, began.position, self._clock())
-        return number
-
-    async def _take_over(self, found: Snapshot, asked: Open) -> Opened:
-        """Goes on with a session that the store holds."""
-        assert self._ownership
-        await self._make_room()
-        taken = await self._ownership.take_over(found, asked.durable_position)
-        if taken is None:
-            raise self._gone(asked)
-        snapshot, served = taken
-        if snapshot.terms.keeping.durability is Durability.MEMORY:  # it was spilled, and is in memory again
-            await self._ownership.delete(snapshot.session_id, snapshot.epoch)
-        opened = await self._start(served, _fitting(snapshot, served), snapshot, replace(asked, mode=Mode.CREATE, token=b""))
-        return replace(opened, resumed=True)
+            return await self._entrance.open(asked)
 
     def find(self, session_id: str) -> Found:
         """Tells where a session stands; raises `SessionGone`."""
@@ -296,16 +187,16 @@ class Host:
     def fork(self, session_id: str, new_session_id: str, token: bytes) -> Opened:
         """Opens a session in memory at the committed state of another, whose row they share until one of them is stepped."""
         self._refuse_draining()
-        _check_lengths(new_session_id, token)
+        check_lengths(new_session_id, token)
         known = self.sessions.directory.opened_by(token)
         if known is not None:
-            return self._opened(known, resumed=True)
+            return self._entrance.opened(known, resumed=True)
         parent, table = self.sessions.directory.find(session_id), self.sessions
         opening = Opening(
             int(table.model[parent]), int(table.pool[parent]), float(table.idle_timeout[parent]), int(table.retained[parent]), token
         )
         child = table.fork(parent, new_session_id or secrets.token_hex(16), opening, self._clock())
-        return self._tell(self._opened(child), "forked")
+        return self._tell(self._entrance.opened(child), "forked")
 
     async def fork_alike(self, session_id: str, new_session_id: str, token: bytes) -> Opened:
         """The same, and the fork of a durable session is as durable as the other, and its own."""
@@ -313,7 +204,7 @@ class Host:
         if number is None or self.sessions.durable.epoch(number) is None or self.sessions.directory.opened_by(token) is not None:
             return self.fork(session_id, new_session_id, token)
         self._refuse_draining()
-        _check_lengths(new_session_id, token)
+        check_lengths(new_session_id, token)
         return await self._fork_durably(number, new_session_id or secrets.token_hex(16), token)
 
     async def _fork_durably(self, parent: int, new_session_id: str, token: bytes) -> Opened:
@@ -323,11 +214,11 @@ class Host:
         served = await self.models.find(taken.model, taken.version, new_session_id)
         assert self._ownership
         async with self._ownership.door(new_session_id):
-            return await self._enter(served, taken.states, began, asked)
+            return await self._entrance.enter(served, taken.states, began, asked)
 
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns a session's committed state. It is pinned while it is read, and the session may be stepped meanwhile."""
-        async with self._aside:
+        async with self._entrance.aside:
             number = self.sessions.directory.find(session_id)
             table, served = self.sessions, self.models[int(self.sessions.model[number])]
             row, position = table.row[[number]].copy(), int(table.position[number])
@@ -414,12 +305,20 @@ class Host:
         self._draining = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._finish(), grace_seconds)
+        for number in np.flatnonzero(self.sessions.live).tolist():
+            self._ended(self.sessions.directory.ids[number], number, "lost")
         await self.stop()
 
     async def _finish(self) -> None:
         await self.batcher.until_quiet()
         if self._ownership:
             await self._ownership.hand_over()
+
+    async def _rebalance(self) -> None:
+        """Once a second, but for the time that the store takes."""
+        while self._rebalancing and not self._draining:
+            await asyncio.sleep(SCAN_SECONDS)
+            await self._rebalancing.look()
 
     async def stop(self) -> None:
         """Ends at once."""
@@ -430,42 +329,6 @@ class Host:
             await self._ownership.keeper.stop()
         self.batcher.stop()
         self.models.shutdown()
-
-    def _open_already(self, asked: Open) -> int | None:
-        """Returns the session that this open means if it is open here."""
-        known = self.sessions.directory.opened_by(asked.token)
-        if known is not None or asked.mode in (Mode.CREATE, Mode.RESTART):
-            return known
-        return self.sessions.directory.number(asked.session_id)
-
-    async def _still_open(self, asked: Open) -> int | None:
-        """The same; a durable session that was taken over meanwhile is none, and ends here."""
-        known = self._open_already(asked)
-        if known is None or self._ownership is None or self.sessions.durable.epoch(known) is None:
-            return known
-        handle = self.sessions.directory.handles[known]
-        ours = await self._ownership.is_ours(known)
-        if self.sessions.directory.handles[known] != handle:  # it has ended meanwhile
-            return None
-        if not ours:
-            self._ownership.lose(known)
-            return None
-        return known
-
-    def _gone(self, asked: Open) -> StatewiseError:
-        """Returns why a session cannot be resumed that is neither here nor in the store."""
-        moved = self.sessions.directory.ended(asked.session_id) in (Reason.MOVED, Reason.OWNER_CHANGED)
-        if moved or (asked.server_instance and asked.server_instance != self.instance):
-            return error(Reason.LOST, f"session {asked.session_id!r} was lost with the server that held it")
-        try:
-            self.sessions.directory.find(asked.session_id)
-        except StatewiseError as gone:
-            return gone
-        raise AssertionError("it is open")
-
-    async def _make_room(self) -> None:
-        if self._ownership:
-            await self._ownership.make_room()
 
     def _owning(self, durably: Durably) -> Ownership:
         assert durably.store
@@ -478,47 +341,11 @@ class Host:
             line=self.limits.store_line,
             patience_seconds=durably.patience_seconds,
         )
-        self.batcher.keeper = keeper
-        return Ownership(keeper, self.sessions, self.models, self.batcher, self._metrics, self._clock)
+        commits = self.batcher.commits = Commits(keeper, self.sessions, self.batcher, self._clock, self._moved)
+        return Ownership(keeper, self.sessions, self.models, self.batcher, commits, self._metrics, self._clock, self._moved)
 
-    async def _written(self, served: Served, states: Mapping[str, Array]) -> int:
-        """Returns a fresh row that holds the states `[*state.shape]`, for a session to start from."""
-        await self._aside.acquire()
-        row = served.pool.rows.take(1)
-        write = functools.partial(served.pool.states.write, row, {name: array[None] for name, array in states.items()})
-        writing = asyncio.get_running_loop().run_in_executor(self.batcher.thread, write)
-        try:
-            await asyncio.shield(writing)
-            if self.models.ready.get((served.name, served.version)) is not served:
-                raise error(Reason.OVERLOADED, "the model left memory meanwhile", retry_after_seconds=1.0)
-        except BaseException:
-            # Who gives up waiting does not stop the writing: until it is done, nobody else may have the row.
-            writing.add_done_callback(functools.partial(self._written_in_vain, served, row))
-            raise
-        self._aside.release()
-        return int(row[0])
-
-    def _written_in_vain(self, served: Served, row: Indices, _: asyncio.Future[None]) -> None:
-        served.pool.rows.drop(row)
-        self._aside.release()
-
-    def _give_back(self, served: Served, row: int) -> None:
-        if row != INITIAL_ROW:
-            served.pool.rows.drop(np.array([row]))
-
-    def _opened(self, number: int, *, resumed: bool = False) -> Opened:
-        table, directory = self.sessions, self.sessions.directory
-        return Opened(
-            directory.ids[number],
-            int(directory.handles[number]),
-            self.models[int(table.model[number])],
-            int(table.position[number]),
-            float(table.idle_timeout[number]),
-            int(table.retained[number]),
-            resumed,
-            table.durable.keeping(number),
-            int(table.durable.stored[number]),
-        )
+    def _rebalanced(self, ownership: Ownership, durably: Durably) -> Rebalancing:
+        return Rebalancing(ownership, self.sessions, durably.rebalance_above, durably.rebalance_rate, self._clock)
 
     def _tell(self, opened: Opened, how: str) -> Opened:
         self.events.opened(opened.session_id, opened.model.labels, opened.position, how)
@@ -527,6 +354,9 @@ class Host:
     def _ended(self, session_id: str, number: int, how: str) -> None:
         table = self.sessions
         self.events.ended(session_id, how, self._clock() - float(table.opened[number]), int(table.position[number]))
+
+    def _moved(self, number: int) -> None:
+        self._ended(self.sessions.directory.ids[number], number, "moved")
 
     async def _look_after(self) -> None:
         """Once a second: ends idle sessions, and tells when a run hangs."""
@@ -563,92 +393,8 @@ class Host:
             except Exception:
                 log.exception("the repository cannot be followed")  # the next look may find it mended
 
-    def _snapshot(self, raw: bytes) -> Snapshot:
-        """Returns the snapshot that a client brings; whether it may be unsealed is for who let it in to say."""
-        try:
-            if is_sealed(raw) and self.sealer:
-                raw = self.sealer.open(raw)
-            return Snapshot.from_bytes(raw)
-        except (SealError, SnapshotError) as problem:
-            raise error(Reason.BAD_FIELD, f"snapshot: {problem}", field="snapshot") from problem
-
-    def _retained(self, asked: Open) -> int:
-        if asked.retained_replies > self.limits.retained_replies:
-            message = f"retained_replies: takes 1 to {self.limits.retained_replies}, or 0 for {RETAINED_REPLIES}"
-            raise error(Reason.BAD_FIELD, message, field="retained_replies")
-        return asked.retained_replies or RETAINED_REPLIES
-
-    def _keeping(self, asked: Open) -> Keeping:
-        """Returns how durable a session is to be; raises `InvalidInput` where there is no store for it."""
-        default = self._durably.default
-        keeping = Keeping(asked.durability or default.durability, asked.checkpoint_every or default.every)
-        if keeping.every > LONGEST_CHECKPOINT:
-            message = f"checkpoint_every: takes 1 to {LONGEST_CHECKPOINT} timesteps, or 0 for {default.every}"
-            raise error(Reason.BAD_FIELD, message, field="checkpoint_every")
-        if keeping.durability is not Durability.MEMORY and self._ownership is None:
-            message = f"durability: {keeping.durability.name.lower()} takes a server with a store (statewise serve --store)"
-            raise error(Reason.BAD_FIELD, message, field="durability")
-        return keeping
-
-    def _timeout(self, asked: float | None) -> float | None:
-        if asked is None:
-            return None
-        if not 0 < asked <= self.limits.longest_idle_timeout_seconds:
-            message = f"idle_timeout: takes more than 0 and at most {self.limits.longest_idle_timeout_seconds:g} seconds"
-            raise error(Reason.BAD_FIELD, message, field="idle_timeout")
-        return asked
-
     def _refuse_draining(self) -> None:
         if self._draining and self._ownership:
             raise error(Reason.MOVED, "the server is about to stop: resume on another")
         if self._draining:
             raise error(Reason.DRAINING, "the server is about to stop")
-
-
-def _given(served: Served, constants: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns the states that a session with these constants starts from; none where it is the model's own initial state."""
-    check_constants(served.spec, constants)
-    if not constants:
-        return {}
-    states = served.spec.states
-    return {each.input: constants[each.input] if each.input in constants else initial(each) for each in states}
-
-
-def _restored(snapshot: Snapshot, served: Served, constants: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Returns the states of a snapshot if they are a session's of this model file."""
-    if constants:
-        message = f"constants: a snapshot holds what its session was given, so none can be given with it ({', '.join(constants)})"
-        raise error(Reason.BAD_FIELD, message, field="constants")
-    if snapshot.digest != served.loaded.digest:
-        raise error(
-            Reason.BAD_FIELD, f"snapshot: it is of another model file than {served.name}@{served.version}", field="snapshot"
-        )
-    if snapshot.spec_digest and snapshot.spec_digest != served.spec_digest:
-        raise error(Reason.BAD_FIELD, f"snapshot: it is of another spec than {served.name}@{served.version}", field="snapshot")
-    return _fitting(snapshot, served)
-
-
-def _fitting(snapshot: Snapshot, served: Served) -> Mapping[str, Array]:
-    """Returns the states of a snapshot if they are such as the model has."""
-    wanted = {state.input: (state.shape, state.dtype) for state in served.spec.states}
-    if {name: (array.shape, array.dtype.name) for name, array in snapshot.states.items()} != wanted:
-        raise error(Reason.BAD_FIELD, "snapshot: its states are not those of the model", field="snapshot")
-    for state in served.spec.states:
-        if state.finite and not np.isfinite(snapshot.states[state.input]).all():
-            raise error(Reason.BAD_FIELD, f"snapshot: its state {state.input!r} is not finite", field="snapshot")
-    return snapshot.states
-
-
-def _begun(session_id: str, served: Served, states: Mapping[str, Array], terms: Terms, snapshot: Snapshot | None) -> Snapshot:
-    """Returns a session as it begins: from the model's initial state, or from states that were given, or from a snapshot."""
-    first = states or {each.input: initial(each) for each in served.spec.states}
-    about = (served.name, served.version, served.loaded.digest, snapshot.position if snapshot else 0, first, served.spec_digest)
-    replies = snapshot.replies if snapshot and snapshot.session_id == session_id else ()
-    return Snapshot(*about, session_id, None, replies, terms)
-
-
-def _check_lengths(session_id: str, token: bytes) -> None:
-    if len(session_id.encode()) > LONGEST_ID:
-        raise error(Reason.BAD_FIELD, f"session_id: takes at most {LONGEST_ID} bytes", field="session_id")
-    if len(token) > LONGEST_TOKEN:
-        raise error(Reason.BAD_FIELD, f"open_token: takes at most {LONGEST_TOKEN} bytes", field="open_token")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.batcher import Batcher
+from statewise.commits import Commits
 from statewise.durability import Epoch
 from statewise.errors import Reason, StatewiseError, error
 from statewise.keeper import Keeper, expires_seconds
@@ -37,7 +38,11 @@ SPILLED_AT_ONCE = 64
 
 
 class Ownership:
-    """The host's side of the store; its mutable state is the doors alone, of the event loop."""
+    """The host's side of the store. Its mutable state, of the event loop: the doors, and which sessions are spilled until when.
+
+    Args:
+        moved: told of a session that ends here and is in the store, or another server's; called before it does.
+    """
 
     def __init__(
         self,
@@ -45,19 +50,25 @@ class Ownership:
         sessions: Sessions,
         models: Models,
         batcher: Batcher,
+        commits: Commits,
         metrics: ServerMetrics,
         clock: Callable[[], float],
+        moved: Callable[[int], None],
     ) -> None:
         self.keeper = keeper
         self._sessions = sessions
         self._models = models
         self._batcher = batcher
+        self._commits = commits
         self._metrics = metrics
         self._clock = clock
+        self._moved = moved
+        self._spilled: dict[str, float] = {}
         self._doors: dict[str, asyncio.Lock] = {}
         self._at_door: Counter[str] = Counter()
         self._deleting: set[asyncio.Task[None]] = set()
         self._room = asyncio.Lock()
+        metrics.sessions.labels("spilled").set_function(lambda: len(self._spilled))
 
     @contextlib.asynccontextmanager
     async def door(self, session_id: str) -> AsyncIterator[None]:
@@ -106,6 +117,7 @@ class Ownership:
             _check_position(taken, told_position)
             served = await self._served(taken)
         self._metrics.sessions_restored.inc()
+        self._spilled.pop(taken.session_id, None)
         return replace(taken, epoch=record.epoch), served
 
     async def is_ours(self, session: int) -> bool:
@@ -115,10 +127,12 @@ class Ownership:
 
     def lose(self, session: int) -> None:
         """Ends a session here that another server has taken over."""
+        self._moved(session)
         self._batcher.close(self._sessions.end(session, Reason.OWNER_CHANGED, self._clock()))
 
     async def delete(self, session_id: str, epoch: Epoch | None = None) -> bool:
         """Deletes what the store holds of a session; raises `Unavailable`."""
+        self._spilled.pop(session_id, None)
         return await self._asked("delete", self.keeper.store.delete(session_id, epoch))
 
     def delete_soon(self, session_id: str, epoch: Epoch) -> None:
@@ -133,7 +147,9 @@ class Ownership:
         task.add_done_callback(self._deleting.discard)
 
     def refresh(self, now: float) -> None:
-        """Puts those into the store that are overdue; see `Durable.overdue`."""
+        """Puts those into the store that are overdue, see `Durable.overdue`, and forgets whom the store has forgotten."""
+        for session_id in [each for each, until in self._spilled.items() if until < now]:
+            del self._spilled[session_id]
         table = self._sessions
         overdue = table.durable.overdue(table.position, table.last_used, table.idle_timeout, now)
         self._put(overdue[table.live[overdue]])
@@ -145,7 +161,10 @@ class Ownership:
                 return
             table = self._sessions
             idle = np.flatnonzero(table.live & (table.pending == 0) & ~table.durable.busy)
-            await self._spill(idle[np.argsort(table.last_used[idle], kind="stable")][:SPILLED_AT_ONCE])
+            chosen = idle[np.argsort(table.last_used[idle], kind="stable")][:SPILLED_AT_ONCE]
+            spilled = await self.let_go(chosen)
+            self._metrics.sessions_spilled.inc(len(spilled))
+            self._spilled |= spilled
 
     async def hand_over(self) -> None:
         """Puts all durable sessions into the store that are not there as they stand, and ends them here; for the drain."""
@@ -155,43 +174,56 @@ class Ownership:
         self._put(np.array(behind, np.int64))
         await self.keeper.until_quiet()
         for session in durable.sessions:
-            self._batcher.close(table.end(session, Reason.MOVED, self._clock()))
+            self._end(session)
+
+    async def let_go(self, sessions: Indices) -> dict[str, float]:
+        """Moves sessions into the store, to be resumed from there; one that is stepped meanwhile stays.
+
+        Returns their ids, and when the store forgets them.
+        """
+        table, gone = self._sessions, {}
+        handles = table.directory.handles[sessions]
+        memory = np.array([table.durable.epoch(session) is None for session in sessions.tolist()], np.bool_)
+        epochs = {session: table.durable.epoch(session) or Epoch.fresh() for session in sessions.tolist()}
+        positions = table.position[sessions].copy()
+        outcomes = await self._stored(sessions, memory, epochs)
+        for place, session in enumerate(sessions.tolist()):
+            outcome = outcomes.get(session)
+            if table.directory.handles[session] != handles[place]:
+                continue
+            if not memory[place] and outcome in (Outcome.OTHER_EPOCH, Outcome.MISSING):
+                self.lose(session)
+            elif outcome is Outcome.STORED and not table.pending[session] and table.position[session] == positions[place]:
+                gone[table.directory.ids[session]] = self._clock() + expires_seconds(float(table.idle_timeout[session]))
+                self._end(session)
+            elif outcome is Outcome.STORED and memory[place]:
+                self.delete_soon(table.directory.ids[session], epochs[session])
+        return gone
+
+    def _end(self, session: int) -> None:
+        self._moved(session)
+        self._batcher.close(self._sessions.end(session, Reason.MOVED, self._clock()))
 
     def _put(self, sessions: Indices) -> None:
         sessions = sessions[~self._sessions.durable.busy[sessions]]
         self._sessions.durable.busy[sessions] = True
         for number in set(self._sessions.model[sessions].tolist()):
-            self._batcher.checkpoint(self._models[number], sessions[self._sessions.model[sessions] == number])
+            self._commits.checkpoint(self._models[number], sessions[self._sessions.model[sessions] == number])
 
-    async def _spill(self, sessions: Indices) -> None:
-        """Moves sessions into the store; one that is stepped meanwhile stays."""
-        table = self._sessions
-        handles = table.directory.handles[sessions]
-        memory = np.array([table.durable.epoch(session) is None for session in sessions.tolist()], np.bool_)
-        epochs = {session: table.durable.epoch(session) or Epoch.fresh() for session in sessions.tolist()}
+    async def _stored(self, sessions: Indices, memory: NDArray[np.bool_], epochs: dict[int, Epoch]) -> dict[int, Outcome]:
+        """Puts sessions into the store as they stand; returns what became of each, as far as it is known."""
+        table, outcomes = self._sessions, dict[int, Outcome]()
+        handles, models = table.directory.handles[sessions], table.model[sessions].copy()
         table.durable.busy[sessions] = True
         try:
-            parts = [sessions[memory & (table.model[sessions] == number)] for number in set(table.model[sessions].tolist())]
-            parts += [sessions[~memory & (table.model[sessions] == number)] for number in set(table.model[sessions].tolist())]
-            positions = table.position[sessions].copy()
-            outcomes: dict[int, Outcome] = {}
-            for part in parts:
-                if len(part):
-                    outcomes |= await self._spill_part(part, epochs)
+            for kind in (memory, ~memory):
+                for number in dict.fromkeys(models[kind].tolist()):
+                    outcomes |= await self._stored_together(sessions[kind & (models == number)], epochs)
         finally:
-            here = sessions[table.directory.handles[sessions] == handles]
-            table.durable.busy[here] = False
-        for place, session in enumerate(sessions.tolist()):
-            if outcomes.get(session) is not Outcome.STORED or table.directory.handles[session] != handles[place]:
-                continue
-            if table.pending[session] or table.position[session] != positions[place]:
-                if memory[place]:
-                    self.delete_soon(table.directory.ids[session], epochs[session])
-                continue
-            self._batcher.close(table.end(session, Reason.MOVED, self._clock()))
-            self._metrics.sessions_spilled.inc()
+            table.durable.busy[sessions[table.directory.handles[sessions] == handles]] = False
+        return outcomes
 
-    async def _spill_part(self, sessions: Indices, epochs: dict[int, Epoch]) -> dict[int, Outcome]:
+    async def _stored_together(self, sessions: Indices, epochs: dict[int, Epoch]) -> dict[int, Outcome]:
         told: asyncio.Future[list[Outcome] | None] = asyncio.get_running_loop().create_future()
         table, first = self._sessions, int(sessions[0])
         served = self._models[int(table.model[first])]

@@ -98,6 +98,8 @@ class Server:
                 _sealer(settings),
                 Keeping(Durability[settings.durability.upper()], settings.checkpoint_every),
                 settings.store_patience_seconds,
+                settings.rebalance_above,
+                settings.rebalance_rate,
             ),
         )
         self.host.batcher.traces = _traces(settings)

@@ -13,7 +13,8 @@ from builders.asking import Listener, Told
 from builders.summing import Summing, summing
 from statewise.conversation import Step
 from statewise.durability import Durability, Keeping
-from statewise.host import Durably, Mode, Open, Opened
+from statewise.host import Durably
+from statewise.opening import Mode, Open, Opened
 from statewise.sealing import Sealer
 from statewise.stores import Outcome, Put, Record, StoreError
 from statewise.stores.memory import MemoryStore

@@ -7,8 +7,8 @@ from builders.summing import SPECS
 from statewise.catalog import Loaded
 from statewise.client.exchange import Exchange
 from statewise.errors import InvalidInput
-from statewise.host import Opened
 from statewise.models import Served
+from statewise.opening import Opened
 from statewise.rpc import codec
 
 

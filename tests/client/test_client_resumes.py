@@ -8,6 +8,7 @@ import contextlib
 import numpy as np
 import pytest
 
+from builders.astray import routed
 from builders.kept import SEALER
 from builders.summing import serving, serving_apart
 from statewise.client import AsyncClient, Client
@@ -128,6 +129,51 @@ async def test_a_drain_moves_sessions_and_their_callers_hear_nothing_of_it(pair,
         await stopping
         assert (await (await client.open_session("sum", **mode)).step([1, 0]))[0] == 1
         assert second.host.sessions.position[:2].tolist() == [6, 1]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["commit", "checkpoint"])
+async def test_a_stream_follows_its_key_to_another_server(pair, mode):
+    """A router sends calls elsewhere than the stream that is open: sessions that are moved go on there, and the others follow."""
+    first, second = pair
+    async with routed(first.address) as router, AsyncClient(router.address) as client:
+        sessions = [await client.open_session("sum", **mode) for _ in range(4)]
+        frame = client.frame(sessions)
+        for count in range(1, 4):
+            assert (await frame.step([[1, 0]] * 4))[:, 0].tolist() == [count] * 4
+        router.home = second.address
+        await first.host._ownership.let_go(np.array([0, 1]))
+        assert (await sessions[0].step([1, 0])).tolist() == [4, 0]
+        assert (await asyncio.gather(*(session.step([1, 0]) for session in sessions[1:])))[2].tolist() == [4, 0]
+        assert (await frame.step([[1, 0]] * 4))[:, 0].tolist() == [5] * 4
+        assert len(second.host.sessions) == 4
+        replays = 0 if mode["durability"] == "commit" else 2  # of those that were not moved; each has a stream of its own
+        assert router.streams == 2 + replays, "it was opened anew once"
+
+
+async def test_who_is_sent_to_and_fro_is_told(pair):
+    """A router that sends calls to one server and streams to another is found out, within the client's patience."""
+    first, second = pair
+    async with routed(first.address) as router, AsyncClient(router.address, timeout_seconds=0.5) as client:
+        session = await client.open_session("sum", durability="commit")
+        await session.step([1, 0])
+        router.home, router.split = second.address, first.address
+        await first.host._ownership.let_go(np.array([0]))
+        with pytest.raises(Unavailable, match="x-session-id"):
+            await session.step([1, 0])
+
+
+async def test_a_blocking_clients_stream_follows_its_key_too(pair):
+    """The same for the other client."""
+    first, second = pair
+    async with routed(first.address) as router:
+        with await asyncio.to_thread(Client, router.address) as client:
+            session = await asyncio.to_thread(client.open_session, "sum", durability="commit")
+            assert (await asyncio.to_thread(session.step, [1, 0]))[0] == 1
+            router.home = second.address
+            await first.host._ownership.let_go(np.array([0]))
+            assert (await asyncio.to_thread(session.step, [1, 0]))[0] == 2
+            assert (await asyncio.to_thread(session.step, [1, 0]))[0] == 3
+            await asyncio.to_thread(client.close)
 
 
 async def test_a_session_in_memory_is_lost_with_its_server_and_its_caller_is_told(pair):

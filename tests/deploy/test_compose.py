@@ -91,6 +91,7 @@ def test_the_servers_settings_are_taken(monkeypatch):
     for name, value in (image_settings() | told).items():
         if name != "STATEWISE_INSECURE":
             monkeypatch.setenv(name, value)
+    assert int(told["STATEWISE_REPLICAS"]) == SERVICES["statewise"]["deploy"]["replicas"]
     drain = sum(value for name, value in ServeSettings().model_dump().items() if name.startswith("drain_"))
     assert drain + 5 <= int(SERVICES["statewise"]["stop_grace_period"].removesuffix("s"))
 

@@ -188,6 +188,13 @@ def test_a_gpu_is_never_asked_for_twice(needs_tool):
     assert settings(resources)["STATEWISE_PROVIDER"] == "cuda"
 
 
+def test_the_server_knows_of_how_many_it_is_one(overlay):
+    """Replicas and setting agree, the most of the scaler included: so several without a store they share are refused."""
+    (deployment,) = of_kind(overlay, "Deployment")
+    scaled = [scaler["spec"]["maxReplicas"] for scaler in of_kind(overlay, "HorizontalPodAutoscaler")]
+    assert int(settings(overlay)["STATEWISE_REPLICAS"]) == (scaled or [deployment["spec"].get("replicas")])[0]
+
+
 def test_what_scales_does_not_fix_its_replicas(needs_tool):
     """Where the scaler is, applying the manifests again leaves the number of replicas as it is."""
     for name in OVERLAYS:

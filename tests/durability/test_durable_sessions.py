@@ -15,7 +15,8 @@ from builders.summing import FATAL, serving, summing
 from statewise.config import Limits
 from statewise.durability import Durability, Keeping
 from statewise.errors import DataLost, InvalidInput, Reason, SessionGone, StatewiseError, Unavailable
-from statewise.host import Durably, Open
+from statewise.host import Durably
+from statewise.opening import Open
 from statewise.sealing import Sealer
 from statewise.snapshot import Snapshot
 from statewise.tensors import encode

@@ -11,9 +11,9 @@ from builders.inferring import outputs, request
 from builders.served import start
 from statewise.controls import controls_of
 from statewise.conversation import Step
-from statewise.host import Open
 from statewise.importing import prepare, publish, read
 from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
+from statewise.opening import Open
 from statewise.spec import ControlSpec
 
 

@@ -8,8 +8,8 @@ from builders.foreign import alone, info, node, save, torch_cell
 from builders.hosted import answers, host_of
 from statewise.conversation import Step
 from statewise.engine import Batch, OnnxEngine, StatePool
-from statewise.host import Open
 from statewise.importing import Asked, prepare, publish, read
+from statewise.opening import Open
 from statewise.sessions import INITIAL_ROW, RESERVED_ROWS
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 
 from builders.triton import with_tritonclient
-from statewise.host import RETAINED_REPLIES
 from statewise.metrics import ServerMetrics
+from statewise.opening import RETAINED_REPLIES
 from statewise.rpc.inference import farewells, parameters
 from statewise.rpc.inference.sequences import IN_FLIGHT
 

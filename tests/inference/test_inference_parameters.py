@@ -4,8 +4,8 @@ import pytest
 
 from builders.inferring import request
 from statewise.errors import InvalidInput
-from statewise.host import LONGEST_ID
 from statewise.inference import open_inference_pb2 as wire
+from statewise.opening import LONGEST_ID
 from statewise.rpc.inference.parameters import Parameters, read
 from statewise.rpc.inference.requests import session_id
 

@@ -9,7 +9,7 @@ from builders.summing import summing
 from statewise.conversation import Frame, Step
 from statewise.errors import ModelUnknown
 from statewise.events import LINES
-from statewise.host import Open
+from statewise.opening import Open
 
 X = {"x": np.ones((1, 2), np.float32)}
 

@@ -16,7 +16,7 @@ from statewise.client.failures import from_status
 from statewise.config import Limits
 from statewise.conversation import Frame, Step
 from statewise.errors import AlreadyOpen, Reason, SessionGone
-from statewise.host import Mode, Open
+from statewise.opening import Mode, Open
 from statewise.tensors import decode, encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 

@@ -7,7 +7,7 @@ from builders.asking import Listener
 from builders.summing import summing
 from statewise.config import Limits
 from statewise.conversation import Frame, Step
-from statewise.host import Open
+from statewise.opening import Open
 
 BATCH, FLOOD = 8, 160
 ONE = {"x": np.ones((1, 2), np.float32)}

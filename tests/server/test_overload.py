@@ -14,7 +14,7 @@ from statewise.config import Limits
 from statewise.conversation import Frame, Step
 from statewise.engine import EngineError
 from statewise.errors import Overloaded, Reason
-from statewise.host import Open
+from statewise.opening import Open
 from statewise.rpc.streams import BYTES, ROWS, StepStream
 from statewise.tensors import encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc

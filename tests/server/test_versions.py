@@ -14,7 +14,7 @@ from statewise.client import AsyncClient
 from statewise.config import Limits
 from statewise.conversation import Step
 from statewise.errors import EngineFailed, ModelUnknown, Overloaded
-from statewise.host import Open
+from statewise.opening import Open
 from statewise.repository import MODEL_FILE
 
 

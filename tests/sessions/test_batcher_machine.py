@@ -30,7 +30,7 @@ from statewise.config import Limits
 from statewise.conversation import Frame, Step
 from statewise.engine import Batch, EngineError, Outcome, StatePool
 from statewise.errors import AlreadyOpen, Overloaded, Reason
-from statewise.host import Mode, Open, Opened
+from statewise.opening import Mode, Open, Opened
 from statewise.scheduler import CUT
 from statewise.sessions import NONE
 from statewise.snapshot import Snapshot

@@ -18,7 +18,7 @@ from builders.real import Inputs, Kind, Real, real
 from statewise.config import Limits
 from statewise.conversation import Frame, Step
 from statewise.errors import Reason
-from statewise.host import Open, Opened
+from statewise.opening import Open, Opened
 from statewise.scheduler import CUT
 
 LIMITS = Limits(sessions=12, batch=4)

@@ -73,6 +73,18 @@ def serve(
     store_patience_seconds: Annotated[
         float | None, durable(help="A store that does not answer is tried again for so long.", show_default="5")
     ] = None,
+    replicas: Annotated[
+        int | None, durable(help="Servers behind one router; more than one take a store that they share.", show_default="1")
+    ] = None,
+    sessions_end_with_replica: Annotated[
+        bool | None,
+        durable("--sessions-end-with-replica", help="Run several replicas without a shared store: sessions are lost with theirs."),
+    ] = None,
+    rebalance_above: Annotated[
+        int | None,
+        durable(help="Hand over idle durable sessions while there are more than these here; 0: never.", show_default="0"),
+    ] = None,
+    rebalance_rate: Annotated[float | None, durable(help="Of them, how many a second.", show_default="10")] = None,
     provider: Annotated[str | None, running(help="auto, cpu or cuda; cuda refuses to fall back.", show_default="auto")] = None,
     threads: Annotated[int | None, running(help="Threads of one engine run.", show_default="1")] = None,
     max_batch: Annotated[int | None, running(help="Steps of one engine run.", show_default="256")] = None,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from statewise.client.exchange import Answered, Asked, Exchange
 from statewise.client.failures import from_status
 from statewise.client.recovery import BEHIND, RESUMED, Given
-from statewise.errors import StatewiseError
+from statewise.errors import Reason, StatewiseError
 from statewise.tensors import decode, encode
 from statewise.v1 import sequence_pb2
 
@@ -57,8 +57,8 @@ class UnderWay(ABC):
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """Takes why a row failed."""
 
-    def read(self, response: sequence_pb2.StepFrameResponse) -> list[int]:
-        """Takes a response, and returns the rows whose session is to be resumed; those are still left."""
+    def read(self, response: sequence_pb2.StepFrameResponse) -> dict[int, Reason]:
+        """Takes a response, and returns the rows whose session is to be resumed, and why; those are still left."""
         positions = np.frombuffer(response.positions, "<u8")
         if len(positions):
             places = np.frombuffer(response.rows, "<u4").tolist() if response.rows else range(len(positions))
@@ -67,12 +67,12 @@ class UnderWay(ABC):
             durable = np.frombuffer(response.durable_positions, "<u8").tolist() or [0] * len(rows)
             self.take(rows, positions, outputs, retiring=response.retiring, durable=durable)
             self._left.difference_update(rows)
-        gone = []
+        gone: dict[int, Reason] = {}
         for refused in response.errors:
             row, problem = self.rows[refused.row], from_status(refused.error)
             recovering = self.exchange(row).recovering
             if problem.reason in RESUMED or (recovering and problem.reason in BEHIND):
-                gone.append(row)
+                gone[row] = problem.reason
                 self.exchange(row).recovering = True
             else:
                 self.give_up(row, problem)

@@ -19,8 +19,8 @@ from statewise.client.access import Metadata
 from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
 from statewise.client.failures import from_stream
 from statewise.client.frames import Columns, Steps, UnderWay, frames_of
-from statewise.client.recovery import waits
-from statewise.errors import StatewiseError, Unavailable
+from statewise.client.recovery import Whereabouts, waits
+from statewise.errors import Reason, StatewiseError, Unavailable
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 FRAMES = 1
@@ -52,6 +52,7 @@ class Lane:
         self._resume = resume
         self._patience_seconds = patience_seconds
         self._metadata = metadata
+        self._whereabouts: Whereabouts[Exchange] = Whereabouts(patience_seconds)
         self._recoveries: dict[Exchange, asyncio.Task[None]] = {}
         self._waiting: list[Asked] = []
         self._answers: dict[Asked, Answer] = {}
@@ -137,6 +138,7 @@ class Lane:
     async def _read(self) -> tuple[bool, StatewiseError | None]:
         """Opens a stream and settles its answers until it breaks; returns whether there were any, and why it broke."""
         fruitful = False
+        self._whereabouts.begin()
         self._call = self._stub.StepFrame(self._sent(), metadata=self._metadata)
         try:
             async for response in self._call:
@@ -181,14 +183,25 @@ class Lane:
         self._helpers.add(task)
         task.add_done_callback(self._helpers.discard)
 
-    async def _find_again(self, frame: UnderWay, rows: list[int]) -> None:
+    async def _find_again(self, frame: UnderWay, gone: dict[int, Reason]) -> None:
         """Resumes the sessions of rows and asks for those again, or fails them."""
-        outcomes = await asyncio.gather(*(self._resumed(frame.exchange(row)) for row in rows), return_exceptions=True)
-        for row, outcome in zip(rows, outcomes, strict=True):
+        astray, call, now = False, self._call, asyncio.get_running_loop().time()
+        for row, reason in list(gone.items()):
+            exchange = frame.exchange(row)
+            try:
+                astray |= self._whereabouts.astray(exchange, exchange.position, reason, now)
+            except Unavailable as problem:
+                frame.give_up(row, problem)
+                del gone[row]
+        outcomes = await asyncio.gather(*(self._resumed(frame.exchange(row)) for row in gone), return_exceptions=True)
+        for row, outcome in zip(gone, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 frame.give_up(row, outcome if isinstance(outcome, StatewiseError) else lost(self._address, None))
         for number, each in list(self._frames.items()):
             self._end_if_done(number, each)
+        if astray and call is self._call:
+            call.cancel()  # the next one goes where the calls go, and asks for all that is left
+            return
         self._send_again()
 
     def _resumed(self, exchange: Exchange) -> asyncio.Task[None]:
@@ -201,6 +214,7 @@ class Lane:
     async def _resume_one(self, exchange: Exchange) -> None:
         try:
             await self._resume(exchange)
+            self._whereabouts.found(exchange, exchange.position, asyncio.get_running_loop().time())
         finally:
             exchange.recovering = False
             del self._recoveries[exchange]

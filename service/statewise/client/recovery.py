@@ -10,7 +10,8 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from statewise.tensors import encode
 from statewise.v1 import sequence_pb2
 
 Array = NDArray[Any]
+Session = TypeVar("Session")
 RESUMED = frozenset({Reason.NOT_HERE, Reason.MOVED, Reason.OWNER_CHANGED, Reason.STORE_UNAVAILABLE})
 """Reasons for which a session is resumed and the step sent again; the step has not run, or has run in vain."""
 BEHIND = frozenset({Reason.BEHIND_FAILED, Reason.AHEAD})
@@ -81,6 +83,41 @@ class Kept:
             message = f"the session is resumed at {position}, {until} was answered, and what was sent since is not kept"
             raise error(Reason.LOST, message)
         return given
+
+
+class Whereabouts(Generic[Session]):
+    """Finds out when a router sends a client's calls to another server than the one that its stream is on.
+
+    So it is when the client's key has moved, since replicas came or went: a stream stays where it was opened. The sign is a session
+    that was resumed while the stream was up, and that the stream's server does not know all the same.
+    """
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._found: WeakSet[Session] = WeakSet()
+        self._since: WeakKeyDictionary[Session, tuple[int, float]] = WeakKeyDictionary()
+
+    def begin(self) -> None:
+        """A stream is opened anew."""
+        self._found.clear()
+
+    def found(self, session: Session, position: int, now: float) -> None:
+        """A session has been resumed; `position` is that of its last answer."""
+        self._found.add(session)
+        if self._since.get(session, (None, now))[0] != position:
+            self._since[session] = (position, now)
+
+    def astray(self, session: Session, position: int, reason: Reason, now: float) -> bool:
+        """Whether a session that is gone for this reason shows that the stream is to be opened anew.
+
+        Raises:
+            Unavailable: it was resumed again and again for as long as the client has patience, and nothing was answered.
+        """
+        answered, since = self._since.get(session, (None, now))
+        if answered == position and now - since > self._patience_seconds:
+            del self._since[session]
+            raise Unavailable("the session is resumed, and its steps go to another server: does the router go by x-session-id?")
+        return reason is Reason.NOT_HERE and session in self._found
 
 
 def too_far(kept: Kept, position: int, durable: int) -> StatewiseError:

@@ -23,8 +23,8 @@ from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
 from statewise.client.failures import from_stream
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns, Steps, UnderWay
-from statewise.client.recovery import waits
-from statewise.errors import StatewiseError, Unavailable
+from statewise.client.recovery import Whereabouts, waits
+from statewise.errors import Reason, StatewiseError, Unavailable
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
 Answer = Future[Answered]
@@ -49,6 +49,7 @@ class Stream:
         self._resume = resume
         self._patience_seconds = patience_seconds
         self._metadata = metadata
+        self._whereabouts: Whereabouts[Exchange] = Whereabouts(patience_seconds)
         self._recoveries: dict[Exchange, Future[None]] = {}
         self._helpers = ThreadPoolExecutor(RECOVERIES, thread_name_prefix="statewise-resume")
         self._lock = threading.RLock()
@@ -131,19 +132,22 @@ class Stream:
     def _read(self) -> tuple[bool, StatewiseError | None]:
         """Opens a stream and settles its answers until it breaks; returns whether there were any, and why it broke."""
         fruitful = False
+        with self._lock:
+            self._whereabouts.begin()
         self._call = self._stub.StepFrame(iter(self._requests.get, None), metadata=self._metadata)
         try:
             for response in self._call:
                 fruitful = True
                 self._settle(response)
         except grpc.RpcError as failed:
-            return fruitful, from_stream(failed, self._address)
+            if failed.code() is not grpc.StatusCode.CANCELLED:
+                return fruitful, from_stream(failed, self._address)
         return fruitful, Unavailable(f"the server on {self._address} has ended the stream")
 
     def _settle(self, response: sequence_pb2.StepFrameResponse) -> None:
         with self._lock:
             frame = self._frames.get(response.request_id)
-            gone = frame.read(response) if frame else []
+            gone = frame.read(response) if frame else {}
         if frame is None:  # it was asked for again meanwhile
             return
         if gone:
@@ -158,9 +162,10 @@ class Stream:
                     if whole := self._whole.pop(frame, None):
                         whole.set()
 
-    def _find_again(self, frame: UnderWay, rows: list[int]) -> None:
+    def _find_again(self, frame: UnderWay, gone: dict[int, Reason]) -> None:
         """Resumes the sessions of rows, in other threads, and asks for those again, or fails them."""
-        left = len(rows)
+        call, astray = self._call, self._astray(frame, gone)
+        left = len(gone)
 
         def settled(row: int, recovery: Future[None]) -> None:
             nonlocal left
@@ -172,10 +177,26 @@ class Stream:
                 if left:
                     return
             self._end_if_done()
-            self._ask_again()
+            if astray and call is self._call:
+                call.cancel()  # the next one goes where the calls go, and asks for all that is left
+            else:
+                self._ask_again()
 
-        for row in rows:
+        for row in list(gone):
             self._resumed(frame.exchange(row)).add_done_callback(functools.partial(settled, row))
+
+    def _astray(self, frame: UnderWay, gone: dict[int, Reason]) -> bool:
+        """Whether the stream is to be opened anew; fails the rows that have been resumed in vain for too long."""
+        astray, now = False, time.monotonic()
+        with self._lock:
+            for row, reason in list(gone.items()):
+                exchange = frame.exchange(row)
+                try:
+                    astray |= self._whereabouts.astray(exchange, exchange.position, reason, now)
+                except Unavailable as problem:
+                    frame.give_up(row, problem)
+                    del gone[row]
+        return astray
 
     def _resumed(self, exchange: Exchange) -> Future[None]:
         """Returns the one attempt to resume a session, whoever needs it."""
@@ -188,6 +209,8 @@ class Stream:
     def _resume_one(self, exchange: Exchange) -> None:
         try:
             self._resume(exchange)
+            with self._lock:
+                self._whereabouts.found(exchange, exchange.position, time.monotonic())
         finally:
             with self._lock:
                 exchange.recovering = False

@@ -24,8 +24,9 @@ from statewise.console import series
 from statewise.console.described import Told, numbers
 from statewise.conversation import Answer, Indices, Step
 from statewise.errors import StatewiseError
-from statewise.host import Host, Open, Opened
+from statewise.host import Host
 from statewise.models import Served
+from statewise.opening import Open, Opened
 from statewise.reading import gates
 from statewise.reading.problems import BadInput
 from statewise.repository import TRACE_FILE

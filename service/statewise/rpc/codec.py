@@ -12,8 +12,9 @@ from statewise.config import Limits
 from statewise.conversation import Answer, Array, Frame, Indices, Step
 from statewise.durability import Durability
 from statewise.errors import Reason, StatewiseError, error
-from statewise.host import Closed, Found, Host, Mode, Open, Opened
+from statewise.host import Closed, Found, Host
 from statewise.models import Served
+from statewise.opening import Mode, Open, Opened
 from statewise.repository import RepositoryError, Serving
 from statewise.rpc.status import to_status
 from statewise.spec import ConstantSpec, ModelSpec, TensorSpec

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from statewise.conversation import Answer, Array, Asker
 from statewise.errors import StatewiseError
-from statewise.host import LONGEST_ID
 from statewise.inference import open_inference_pb2 as wire
+from statewise.opening import LONGEST_ID
 from statewise.rpc.inference import parameters, tensors
 from statewise.rpc.inference.parameters import Parameters
 from statewise.rpc.inference.problems import bad

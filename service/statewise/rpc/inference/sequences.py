@@ -20,8 +20,9 @@ from typing import Any
 
 from statewise.conversation import Answer, Array, Indices, Step
 from statewise.errors import ModelUnknown, Reason, SessionGone, StatewiseError, error
-from statewise.host import RETAINED_REPLIES, Host, Mode, Open
+from statewise.host import Host
 from statewise.inputs import check_shapes
+from statewise.opening import RETAINED_REPLIES, Mode, Open
 from statewise.repository import RepositoryError
 from statewise.rpc.inference.farewells import Farewell, Farewells
 from statewise.rpc.inference.problems import bad, in_tritons_words, not_begun, unknown_model
