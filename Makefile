@@ -4,7 +4,7 @@ BIN := .venv/bin
 .PHONY: help setup proto check test fuzz soak chaos gpu-check triton-check bench bench-peer perf-analyzer evaluate demo serve clean compose-files image-check board prometheus-check
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-18s %s\n", $$1, $$2 }'
 
 setup: .venv/.installed ## install everything into .venv
 
@@ -21,7 +21,7 @@ proto: setup ## generate the stubs from protos/
 board: setup ## write the Grafana board, the alerts and the page of metrics from deploy/observability
 	$(BIN)/python -m deploy.observability generate
 
-check: setup ## format, lint, types, floors, protos, Dockerfile
+check: setup ## format, lint, types, floors, protos, metrics and board, Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -43,11 +43,13 @@ soak: setup ## overload a server for two minutes and print what it serves and ta
 chaos: setup ## kill servers and stores under live sessions, and print what became of them (CHAOS="--seconds 30 kills-commit" for less)
 	@scripts/install-system-tools
 	@$(BIN)/python -m bench.chaos $(CHAOS)
+
 compose-files: ## make certificates, a key and passwords for compose.yaml, in var/compose
 	@scripts/compose-files var/compose
 
 image-check: setup ## install as the Dockerfile does, into a folder, and serve from it as a user who owns nothing
 	@scripts/image-check
+
 prometheus-check: setup ## have a real Prometheus scrape a server and answer every panel and alert (half a minute)
 	@scripts/install-system-tools
 	$(BIN)/pytest -q -m prometheus

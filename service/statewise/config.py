@@ -113,19 +113,16 @@ class ServeSettings(BaseSettings):
             check(value)
         return value
 
-    @field_validator("durability")
-    @classmethod
-    def _durability(cls, value: str, info: ValidationInfo) -> str:
-        if value != "memory" and not info.data.get("store"):
-            raise ValueError("checkpoint and commit take a --store")
-        return value
-
-    @field_validator("store")
-    @classmethod
-    def _sealed(cls, value: str, info: ValidationInfo) -> str:
-        if leaves_the_machine(value) and not info.data.get("seal_keys"):
-            raise ValueError("what is kept there is sealed: takes --seal-keys (openssl rand -hex 32 > FOLDER/1)")
-        return value
+    @model_validator(mode="after")
+    def _kept(self) -> Self:
+        """Refuses durability that has no store, and a store in the network that would be handed sessions in the clear."""
+        if self.durability != "memory" and not self.store:
+            raise ValueError(f"--durability {self.durability} takes a --store beside it, such as sqlite:var/sessions.db")
+        if leaves_the_machine(self.store) and not self.seal_keys:
+            raise ValueError(
+                "--store in Redis takes --seal-keys beside it: what is kept there is sealed (openssl rand -hex 32 > FOLDER/1)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _access(self) -> Self:

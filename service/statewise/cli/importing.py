@@ -46,7 +46,7 @@ def import_(
     Which output is the next value of which input is proposed from names and shapes, shown, and asked for where two readings are
     possible. The file is run for some carried steps, which the server repeats whenever it loads the version.
 
-    [bold]Examples[/bold]
+    **Examples**
 
     statewise import gru.onnx --name gru
 
@@ -96,7 +96,7 @@ def export_triton(
 ) -> None:
     """Write a version as a model folder for Triton: its ONNX backend keeps the states, as config.pbtxt tells it.
 
-    [bold]Example[/bold]
+    **Example**
 
     statewise export-triton demand@3 triton-repository
     """

@@ -50,7 +50,7 @@ def trace(
     Writes trace.npz, an array for each gate and state of each layer, and trace.png, a heat map of them.
     No server is needed: the graph that shows the gates lies beside the model, and gave the same outputs when it was exported.
 
-    [bold]Examples[/bold]
+    **Examples**
 
     statewise trace demand --data examples/data/demand.csv --skip 672 --timesteps 336
 

@@ -129,8 +129,12 @@ def _version(host: Host, name: str, number: int, serving: Serving) -> Told:
         "sessions": host.sessions.count(served.number) if served else 0,
         "provider": served.loaded.provider.removesuffix("ExecutionProvider") if served else "",
         "task": served.spec.task if served else None,
-        "cell": str(served.spec.about.get("cell", "")) if served else "",
+        "cell": _cell(served.spec) if served else "",
     }
+
+
+def _cell(told: ModelSpec) -> str:
+    return str(told.about.get("cell", "imported" if "imported_from" in told.about else ""))
 
 
 def _state_of(served: Served | None, refused: str) -> str:

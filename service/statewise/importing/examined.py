@@ -179,7 +179,10 @@ def _why_one(trial: Trial, outputs: tuple[tuple[TensorSpec, Axes], ...], asked: 
         raise Refused(
             f"axis {dim!r} of input {name} is of any length, and {without[0]} has no such axis. If one call takes N of them, such "
             f"as a chunk of samples, say --dim {dim}=N; if each is a timestep, --time-axis {name}={axis}"
-            + "".join(f". If {each} is the same for a whole session, say --constant {each}=VALUE" for each in timeless)
+            + "".join(
+                f". If {each} is always the same, say --fixed {each}=VALUE; if each session has its own, --constant {each}=VALUE"
+                for each in timeless
+            )
         )
     return f"{without[0]} has no time axis"
 

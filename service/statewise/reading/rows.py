@@ -138,7 +138,10 @@ def _inputs(columns: Columns, now: _Line, following: _Line, index: int) -> dict[
         if names := columns.features(tensor):
             ahead = tensor.ahead or (0,) * len(names)
             lines = [following if each else now for each in ahead]
-            values = [_number(tensor, place, columns, line) for place, line in enumerate(lines)]
+            values = [
+                _number(tensor, place, columns.column(name), line)
+                for place, (name, line) in enumerate(zip(names, lines, strict=True))
+            ]
             inputs[tensor.name] = values if tensor.features else np.array(values, tensor.dtype).reshape(tensor.shape)
         elif calendar and tensor.name == calendar.input and columns.time:
             text = now.cells.get(columns.time)
@@ -151,8 +154,8 @@ def stacked(model: Model, rows: Sequence[Row]) -> dict[str, Array]:
     return {tensor.name: np.array([row.inputs[tensor.name] for row in rows], tensor.dtype) for tensor in model.inputs}
 
 
-def _number(tensor: TensorSpec, place: int, columns: Columns, line: _Line) -> float:
-    column, number = columns.column(columns.features(tensor)[place]), line.number
+def _number(tensor: TensorSpec, place: int, column: str, line: _Line) -> float:
+    number = line.number
     text = line.cells[column].strip()
     masked = bool(tensor.missing) and tensor.missing[place] == "mask"
     if text.lower() in ABSENT:

@@ -54,7 +54,7 @@ function facts(told) {
   const { about, task, calendar, vocabulary, series } = told.spec;
   const known = Object.entries(about).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
   return pairs([
-    ["task", task ?? "none"],
+    ["task", task ?? ""],
     ...known.map(([name, value]) => [name.replaceAll("_", " "), typeof value === "number" ? number(value) : String(value)]),
     ["sessions", count(told.sessions)], ["provider", told.provider],
     ["calendar", calendar ? `${calendar.periods.join(", ")} timesteps${calendar.step_seconds ? ` of ${calendar.step_seconds} s` : ""}` : ""],

@@ -6,6 +6,7 @@ import { begin, clockOf, cyclesOf, fromCsv, Series, SHAPES } from "./series.js";
 import { sample, tokensOf } from "./tokens.js";
 
 const LONGEST = 2000; // timesteps
+const MOST_CHIPS = 24; // columns; more are a list to choose from
 
 /** Returns the source for a model: `{element, track, text(), timesteps(), overlay(rows)}`. `changed` is called when it is another. */
 export function sourceFor(spec, changed) {
@@ -42,6 +43,7 @@ class TextSource {
 
 class TableSource {
   #predicted = [];
+  #rows = []; // what was answered to the series as it is
 
   constructor(spec, changed) {
     this.spec = spec;
@@ -51,7 +53,10 @@ class TableSource {
     spec.columns.forEach((_, place) => this.series.shape(place, "wave", cyclesOf(spec.calendar, this.series.timesteps) * (1 + (place % 3) / 2)));
     this.area = h("textarea", { rows: 8, spellcheck: "false", "aria-label": "The series as CSV", oninput: () => this.#pasted(this.area.value) });
     this.length = h("input", { type: "number", min: 1, max: LONGEST, "aria-label": "Timesteps", onchange: () => this.#resized() });
-    this.columns = h("div", { class: "chips", role: "group", "aria-label": "Column that is drawn" });
+    this.columns = spec.columns.length > MOST_CHIPS
+      ? h("select", { "aria-label": "Column that is drawn", onchange: () => this.#chosen(this.columns.selectedIndex) },
+        spec.columns.map((column, place) => h("option", { selected: place === this.place }, column.name)))
+      : h("div", { class: "chips", role: "group", "aria-label": "Column that is drawn" });
     this.upload = upload(async (file) => {
       this.area.value = await file.text();
       this.#pasted(this.area.value);
@@ -86,6 +91,7 @@ class TableSource {
 
   /** Shows what the model expects: of the column that is drawn, if it forecasts that. */
   overlay(rows) {
+    this.#rows = rows;
     const [output] = this.spec.outputs;
     this.place_of = output.features.indexOf(this.spec.columns[this.place]?.name);
     this.#predicted = this.spec.task === "forecast" && this.place_of >= 0 ? rows.map((row) => row.outputs[output.name][this.place_of]) : [];
@@ -96,7 +102,7 @@ class TableSource {
     const { low, high } = this.#range;
     if (!this.series) return;
     this.series.set(this.place, at, low + (high - low) * share);
-    this.#predicted = []; // of another series
+    this.#forget();
     this.#draw();
   }
 
@@ -114,22 +120,33 @@ class TableSource {
   #edited(tell = true, scale = true, typed = false) {
     if (this.series && !typed) this.area.value = this.series.csv();
     this.length.value = this.timesteps();
-    this.#predicted = [];
+    this.#forget();
     if (scale) this.#scale();
     this.#chips();
     this.#draw();
     if (tell) this.changed();
   }
 
+  /** Lets go of what was answered to another series. */
+  #forget() {
+    this.#predicted = [];
+    this.#rows = [];
+  }
+
+  #chosen(place) {
+    this.place = place;
+    this.#scale();
+    this.#chips();
+    this.overlay(this.#rows);
+  }
+
   #chips() {
-    const told = (column) => ({ type: "button", "aria-pressed": String(this.spec.columns[this.place] === column), onclick: () => {
-      this.place = this.spec.columns.indexOf(column);
-      this.#scale();
-      this.#chips();
-      this.overlay(this.rows ?? []);
-      this.columns.children[this.place].focus();
+    if (this.columns.tagName === "SELECT") return;
+    const told = (place) => ({ type: "button", "aria-pressed": String(this.place === place), onclick: () => {
+      this.#chosen(place);
+      this.columns.children[place].focus();
     } });
-    this.columns.replaceChildren(...this.spec.columns.map((column) => h("button", told(column), column.name)));
+    this.columns.replaceChildren(...this.spec.columns.map((column, place) => h("button", told(place), column.name)));
   }
 
   #range = { low: 0, high: 1 };

@@ -218,7 +218,6 @@ export class Stage {
   }
 
   #painted() {
-    this.source.rows = this.rows;
     this.source.overlay(this.rows);
     this.output?.show(this.rows, this.opened, this.legend);
     for (const strip of this.playing ? [] : this.strips) strip.paint();
