@@ -55,7 +55,7 @@ def prometheus(tmp_path_factory, needs_tool):
 
 
 def started(program, folder, metrics):
-    """Starts it on a free port, with the rules of the repository, evaluated as often as it scrapes."""
+    """Starts it on a free port, with the rules of the repository, evaluated as often as it scrapes; returns once it answers."""
     made = rules.groups()
     for group in made["groups"]:
         group["interval"] = INTERVAL
@@ -72,12 +72,15 @@ def started(program, folder, metrics):
     options = ("--config.file", str(folder / "prometheus.yml"), "--storage.tsdb.path", str(folder / "data"))
     command = [program, *options, "--web.listen-address", "127.0.0.1:0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    address = ""
     for line in process.stderr:
         if found := re.search(r'"Listening on" address=(\S+)', line):
+            address = found[1]
+        if "Server is ready" in line:
             log = threading.Thread(target=process.stderr.read)
             log.start()
-            return process, found[1], log
-    raise AssertionError("Prometheus ended before it listened")
+            return process, address, log
+    raise AssertionError("Prometheus ended before it was ready")
 
 
 def use(address, done):
