@@ -342,7 +342,9 @@ class Batcher:
             started = self._clock()
             for part in parts:
                 if not part.offset:
-                    self._metrics.queue_seconds(*model.labels).observe(started - part.column.arrived, len(part.seated(steps)))
+                    waited, count = started - part.column.arrived, len(part.seated(steps))
+                    self._metrics.queue_seconds(*model.labels).observe(waited, count)
+                    model.statistics.queued.add(waited, count)
             batch = batch_of(model.spec, parts, source, targets)
             if model.spec.controls:
                 batch = replace(batch, controls=self._controls(model, steps, parts))
@@ -559,9 +561,6 @@ class Batcher:
             self.traces.ran(labels, run.parts, len(run.steps), run.started, ended, self._clock())
         self._metrics.batch_steps(*labels).observe(len(run.steps))
         run.model.statistics.ran(len(run.steps), seconds)
-        for part in run.parts:
-            if not part.offset:
-                run.model.statistics.queued.add(run.started - part.column.arrived, len(part.seated(run.steps)))
 
     def guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Runs a callback of the loop; whatever goes wrong in it, the batcher cannot be trusted any more."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from statewise.client.exchange import Answered, Asked, Exchange
 from statewise.client.failures import from_status
-from statewise.client.recovery import BEHIND, RESUMED, Given
-from statewise.errors import Reason, StatewiseError
+from statewise.client.recovery import BEHIND, RESUMED, Given, Whereabouts
+from statewise.errors import Reason, StatewiseError, Unavailable
 from statewise.tensors import decode, encode
 from statewise.v1 import sequence_pb2
 
@@ -77,6 +77,21 @@ class UnderWay(ABC):
             else:
                 self.give_up(row, problem)
         return gone
+
+    def astray(self, gone: dict[int, Reason], whereabouts: Whereabouts[Exchange], now: float) -> bool:
+        """Whether rows that are gone show that the stream is to be opened anew.
+
+        Rows that were resumed in vain for too long fail, and leave `gone`.
+        """
+        astray = False
+        for row, reason in list(gone.items()):
+            exchange = self.exchange(row)
+            try:
+                astray |= whereabouts.astray(exchange, exchange.position, reason, now)
+            except Unavailable as problem:
+                self.give_up(row, problem)
+                del gone[row]
+        return astray
 
     def give_up(self, row: int, problem: StatewiseError) -> None:
         """Fails a row, unless it has been answered: its session may have been resumed a second time meanwhile, and stepped."""

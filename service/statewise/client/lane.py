@@ -185,14 +185,8 @@ class Lane:
 
     async def _find_again(self, frame: UnderWay, gone: dict[int, Reason]) -> None:
         """Resumes the sessions of rows and asks for those again, or fails them."""
-        astray, call, now = False, self._call, asyncio.get_running_loop().time()
-        for row, reason in list(gone.items()):
-            exchange = frame.exchange(row)
-            try:
-                astray |= self._whereabouts.astray(exchange, exchange.position, reason, now)
-            except Unavailable as problem:
-                frame.give_up(row, problem)
-                del gone[row]
+        call = self._call
+        astray = frame.astray(gone, self._whereabouts, asyncio.get_running_loop().time())
         outcomes = await asyncio.gather(*(self._resumed(frame.exchange(row)) for row in gone), return_exceptions=True)
         for row, outcome in zip(gone, outcomes, strict=True):
             if isinstance(outcome, BaseException):

@@ -187,16 +187,8 @@ class Stream:
 
     def _astray(self, frame: UnderWay, gone: dict[int, Reason]) -> bool:
         """Whether the stream is to be opened anew; fails the rows that have been resumed in vain for too long."""
-        astray, now = False, time.monotonic()
         with self._lock:
-            for row, reason in list(gone.items()):
-                exchange = frame.exchange(row)
-                try:
-                    astray |= self._whereabouts.astray(exchange, exchange.position, reason, now)
-                except Unavailable as problem:
-                    frame.give_up(row, problem)
-                    del gone[row]
-        return astray
+            return frame.astray(gone, self._whereabouts, time.monotonic())
 
     def _resumed(self, exchange: Exchange) -> Future[None]:
         """Returns the one attempt to resume a session, whoever needs it."""
