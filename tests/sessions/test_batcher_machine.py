@@ -216,13 +216,20 @@ class BatcherMachine(RuleBasedStateMachine):
         served = self.host.models.ready["sum", snapshot.version]
         talk = Conversation(4, snapshot.position, int(snapshot.states["state"][0]))
 
+        async def opened() -> Opened:
+            try:
+                return await self.host.open(asked)
+            except Overloaded:  # by the time that it is collected another may have ended
+                assert len(self.sessions) + self.sessions._ending == LIMITS.sessions
+                raise
+
         def restored() -> None:
-            self._enter(name, talk, 600.0, token, task.result)
+            self._enter(name, talk, 600.0, token, task.result, checked=True)
 
         asked = Open(session_id=name, token=token, snapshot=snapshot.to_bytes())
         row = int(served.pool.rows._stack[served.pool.rows.free - 1])
         if self.sessions.directory.opened_by(token) is None:
-            task = self.loop.create_task(self.host.open(asked))
+            task = self.loop.create_task(opened())
             self.copying.append(Copying(task, served.pool.number, row, restored))
             self._turn()
 
@@ -396,7 +403,7 @@ class BatcherMachine(RuleBasedStateMachine):
         first = int(self.sessions.first[number])
         return first != NONE and bool(self.sessions.steps.running[first] or self.sessions.steps.done[first])
 
-    def _enter(self, name, talk, timeout, token, enter) -> bool:
+    def _enter(self, name, talk, timeout, token, enter, *, checked: bool = False) -> bool:
         try:
             opened = enter()
         except AlreadyOpen:
@@ -405,7 +412,7 @@ class BatcherMachine(RuleBasedStateMachine):
             return False
         except Overloaded:
             self._collect()
-            assert len(self.held) + self.sessions._ending == LIMITS.sessions
+            assert checked or len(self.held) + self.sessions._ending == LIMITS.sessions
             return False
         if opened.resumed:
             assert token
