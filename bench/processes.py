@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
+
+from statewise.cli import GRPC_EXPERIMENTS
 
 READY_SECONDS = 120
 
@@ -30,9 +33,9 @@ class Server:
     metrics: str = ""
 
     @classmethod
-    def start(cls, command: Sequence[str]) -> Self:
+    def start(cls, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
         """Starts a server that says `ready on HOST:PORT` on its standard output, and `metrics on URL` if it has some."""
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
         assert process.stdout
         line = process.stdout.readline()
         ready = re.search(r"ready on ([\d.]+:\d+)(?:, metrics on (\S+),)?", line)
@@ -108,5 +111,6 @@ def statewise(repository: Path, *options: str) -> Server:
 
 
 def echo(response_bytes: int) -> Server:
-    """Starts the bare echo."""
-    return Server.start([sys.executable, "-m", "bench.echo", str(response_bytes)])
+    """Starts the bare echo, which polls as the server does."""
+    command = [sys.executable, "-m", "bench.echo", str(response_bytes)]
+    return Server.start(command, {**os.environ, "GRPC_EXPERIMENTS": GRPC_EXPERIMENTS})

@@ -13,7 +13,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Container
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,7 @@ from statewise.tracing import StepTraces
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
+_Work = Future[tuple[Outcome, dict[int, EngineError]]]
 INLINE_SECONDS = 1e-3
 """Shorter runs go on the event loop itself: to hand one to the thread and back costs more than the loop could do meanwhile."""
 LOOKS = 3
@@ -282,6 +283,7 @@ class Batcher:
 
     def _shed(self, session: int, asker: Asker, tag: object) -> None:
         """Refuses a step that there is no room for before anything else is done for it: overload must not cost what it lacks."""
+        self._sessions.touch(session, self._clock())
         self._metrics.steps_rejected.labels(str(Reason.OVERLOADED)).inc()
         model = self._models[int(self._sessions.model[session])]
         self._metrics.steps(*model.labels, str(Reason.OVERLOADED)).inc()
@@ -323,8 +325,8 @@ class Batcher:
                     self.pump_soon()  # the loop reads what has come meanwhile first
                     return
                 break
-            work = asyncio.get_running_loop().run_in_executor(self.thread, run_apart, run.model, run.batch)
-            work.add_done_callback(functools.partial(self.guarded, self._returned, run))
+            work = self.thread.submit(run_apart, run.model, run.batch)
+            work.add_done_callback(functools.partial(self._tell, asyncio.get_running_loop(), run))
         if not self._arrivals and not len(self._sessions.steps):
             self._quiet.set()
 
@@ -395,7 +397,12 @@ class Batcher:
     def _expected_seconds(self, run: _Run) -> float:
         return run.model.loaded.expected_seconds(len(run.steps), max(part.length for part in run.parts))
 
-    def _returned(self, run: _Run, work: asyncio.Future[tuple[Outcome, dict[int, EngineError]]]) -> None:
+    def _tell(self, loop: asyncio.AbstractEventLoop, run: _Run, work: _Work) -> None:
+        """Tells the loop, from the engine's thread, that a run has come back; a future of asyncio's would take two rounds of it."""
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self.guarded, self._returned, run, work)
+
+    def _returned(self, run: _Run, work: _Work) -> None:
         if not work.cancelled():
             self._finish(run, work.result())
             self._pump()

@@ -88,6 +88,23 @@ async def test_a_full_server_refuses_new_steps_unread_and_still_answers_repeated
         assert [(told.total.tolist(), told.position) for told in listener.heard if not told.problem] == [([[1, 1]], 1)] * 4
 
 
+async def test_a_session_whose_steps_are_refused_is_not_idle():
+    """A client that comes again and again to a full server is not told in the end that its session has expired."""
+    clock = [0.0]
+    async with summing(limits=Limits(pending_steps=1), clock=lambda: clock[0], alone=True) as made:
+        busy, patient, idle = [await made.host.open(Open("sum", idle_timeout_seconds=10)) for _ in range(3)]
+        listener, x = Listener(), {"x": np.ones((1, 2), np.float32)}
+        made.hold()
+        made.host.step(Step(busy.session_id, x), listener, 0)
+        await made.until(1)
+        clock[0] = 8.0
+        made.host.step(Step(patient.session_id, x), listener, 1)
+        assert [told.problem.reason for told in listener.heard] == [Reason.OVERLOADED]
+        clock[0] = 16.0
+        expired = made.host.sessions.expire(clock[0]).tolist()
+        assert expired == [idle.handle & 0xFFFFFF]
+
+
 async def test_streams_that_do_not_read_are_not_read_and_hold_nobody_up():
     """They write and never read: the server holds no more of each than its limits (`make soak`: 300), and others step on."""
     narrow = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)]

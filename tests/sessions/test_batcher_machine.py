@@ -376,6 +376,11 @@ class BatcherMachine(RuleBasedStateMachine):
         """Returns the sessions that have ended and of which a step still runs, as far as somebody waits for it."""
         return [asked.held for asked in self.asked.values() if asked.held.opened.session_id not in self.held]
 
+    def _forgotten(self) -> int:
+        """Returns how many steps still run whose session has ended and whose asker has gone: each takes a place."""
+        over = np.flatnonzero(~self.sessions.live & (self.sessions.first != NONE)).tolist()
+        return len({*over} - {held.opened.handle & 0xFFFFFF for held in self._ending()})
+
     def _runs(self, held: Held) -> bool:
         """Whether the first step of a session that has just ended is in a run: it has not been answered."""
         number = held.opened.handle & 0xFFFFFF
@@ -422,8 +427,8 @@ class BatcherMachine(RuleBasedStateMachine):
 
     def _expect(self, tag, row, held, listener, position, twin, timeout) -> None:
         held.used = self.now
-        room = LIMITS.pending_steps - sum(len(each.talk.chain) for each in {*self.held.values(), *self._ending()})
-        expected = held.talk.ask(position, twin, room)
+        taken = sum(len(each.talk.chain) for each in {*self.held.values(), *self._ending()}) + self._forgotten()
+        expected = held.talk.ask(position, twin, LIMITS.pending_steps - taken)
         until = None if timeout is None else self.now + timeout
         self.asked[tag, row] = Asked(held, listener, position, expected, until)
         if isinstance(expected, Pending):

@@ -200,6 +200,10 @@ class Sessions:
             self._explain(admission, place, int(sessions[place]), int(positions[place]), int(digests[place]))
         return admission
 
+    def touch(self, session: int, now: float) -> None:
+        """Notes that a session is in use, though its step was refused before it could be admitted: it is not idle."""
+        self.last_used[session] = now
+
     def dispatch(self, steps: Indices) -> tuple[Indices, Indices]:
         """Sends steps into a run, the point of no return; returns the rows to read, and fresh ones to write."""
         sessions = self.steps.session[steps]
