@@ -12,6 +12,7 @@ from bench.chaos.processes import Replica, replicas, routed
 
 SETTLE_SECONDS = 8.0
 """How long sessions step undisturbed before something else is done to them."""
+SESSIONS, ENDED = "statewise_sessions", "statewise_sessions_ended_total"
 
 
 async def kills(place: Place, mode: str) -> Told:
@@ -94,23 +95,22 @@ async def scale(place: Place, mode: str) -> Told:
     """Two replicas become four, which are handed their share by rebalancing; then the two that were there first are drained."""
     told = Told(f"2 → 4 → 2 replicas, {mode}")
     name = f"scale-{mode}"
-    rebalancing = ("--rebalance-above", str(place.sessions // 4), "--rebalance-rate", "10", "--drain-pause-seconds", "1.5")
+    # Slowly: those that are handed over before there is anybody else come back, and are left alone for ten minutes.
+    rebalancing = ("--rebalance-above", str(place.sessions // 4), "--rebalance-rate", "2", "--drain-pause-seconds", "1.5")
     with (
         place.store(name) as (_, options),
         replicas(4, place.repository, *options, *rebalancing, running=2) as made,
         routed(made, place.home / name / "envoy") as (address, behind),
     ):
-        crowd = Crowd(address, place.sessions, CLIENTS, options=MODES[mode])
+        crowd = Crowd(address, place.sessions, 3 * CLIENTS, options=MODES[mode])  # so that the ring gives some to each
         await crowd.start()
         await asyncio.sleep(SETTLE_SECONDS)
         two = await _held(made[:2])
         for newcomer in made[2:]:
             await asyncio.to_thread(newcomer.start)
-        await asyncio.sleep(3 * SETTLE_SECONDS)
+        await asyncio.sleep(4 * SETTLE_SECONDS)
         four = await _held(made)
-        handed_over = sum(
-            [await asyncio.to_thread(each.metric, "statewise_sessions_ended_total", how="moved") for each in made[:2]]
-        )
+        handed_over = sum([await asyncio.to_thread(each.metric, ENDED, how="moved") for each in made[:2]])
         steps = crowd.steps
         statuses = [await asyncio.to_thread(each.end) for each in made[:2]]
         await asyncio.sleep(SETTLE_SECONDS)
@@ -132,7 +132,5 @@ async def scale(place: Place, mode: str) -> Told:
 
 async def _held(made: list[Replica]) -> list[int]:
     """Returns how many sessions each replica holds."""
-    told = [
-        [await asyncio.to_thread(each.metric, "statewise_sessions", state=state) for state in ("active", "idle")] for each in made
-    ]
-    return [round(sum(each)) for each in told]
+    states = ("active", "idle")
+    return [round(sum([await asyncio.to_thread(each.metric, SESSIONS, state=state) for state in states])) for each in made]
