@@ -32,6 +32,7 @@ from statewise.inputs import check_shapes, check_values
 from statewise.masks import every, same, some
 from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
+from statewise.room import Room
 from statewise.rosters import Rosters, counting
 from statewise.runs import run_apart
 from statewise.scheduler import Scheduler
@@ -76,6 +77,7 @@ class Batcher:
         self.traces: StepTraces | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self.commits: Commits | None = None  # where there is a store
+        self.room = Room(self._full_up)
         self._sessions = sessions
         self._models = models
         self._limits = limits
@@ -105,7 +107,7 @@ class Batcher:
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a single step on, to be answered through `asker`; raises `StatewiseError` if it is refused at once."""
         session = self._sessions.directory.find(step.session_id)
-        if len(self._arrivals) >= self._sessions.steps.room and self._is_new(session, step.position):
+        if self._full_up() and self._is_new(session, step.position):
             self._shed(session, asker, tag)
             return
         model = self._models[int(self._sessions.model[session])]
@@ -276,6 +278,9 @@ class Batcher:
         for place, problem in wrong.items():
             self._turn_away(column, place, problem)
         return column.only(_others(len(column.sessions), wrong)) if wrong else column
+
+    def _full_up(self) -> bool:
+        return len(self._arrivals) >= self._sessions.steps.room
 
     def _is_new(self, session: int, position: int | None) -> bool:
         """Whether a step of this position would be admitted as a new one, rather than answered from what is there already."""
@@ -541,6 +546,7 @@ class Batcher:
     def _let_go(self, number: int, column: Column, settled: int) -> None:
         """Counts steps of a column that are settled, and forgets it with the last."""
         column.left -= settled
+        self.room.give_back(settled)
         if not column.left:
             del self._columns[number]
             self._bytes -= column.bytes

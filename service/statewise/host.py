@@ -35,6 +35,7 @@ from statewise.opening import Open, Opened, check_lengths
 from statewise.ownership import Ownership
 from statewise.rebalancing import Rebalancing
 from statewise.repository import Repository
+from statewise.room import Room
 from statewise.sealing import Sealer
 from statewise.sessions import Opening, Sessions
 from statewise.snapshot import Snapshot, Terms
@@ -280,6 +281,11 @@ class Host:
         except StatewiseError as problem:
             self._metrics.steps_rejected.labels(str(problem.reason)).inc(len(frame.handles))
             raise
+
+    @property
+    def room(self) -> Room:
+        """Where streams wait with reading while there is no place for a step."""
+        return self.batcher.room
 
     def refused(self, problem: StatewiseError, **who: object) -> None:
         """Notes for the log that a step failed; see `Events.steps_refused`."""

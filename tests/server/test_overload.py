@@ -26,8 +26,8 @@ ANSWER_BYTES = 33_000
 
 async def test_a_flood_is_refused_with_a_time_to_wait_and_what_was_taken_on_is_answered():
     """Ten times as many steps as may be pending: each is answered or refused by OVERLOADED with RetryInfo, and none is lost."""
-    async with serving(limits=Limits(pending_steps=100)) as served, AsyncClient(served.address) as client:
-        sessions = [await client.open_session("sum") for _ in range(1000)]
+    async with serving(limits=Limits(pending_steps=2)) as served, AsyncClient(served.address) as client:
+        sessions = [await client.open_session("sum") for _ in range(20)]
         stub = sequence_pb2_grpc.SequenceServiceStub(client._channel)
         served.summing.hold()
         requests = [
@@ -35,14 +35,55 @@ async def test_a_flood_is_refused_with_a_time_to_wait_and_what_was_taken_on_is_a
             for number, session in enumerate(sessions)
         ]
         responses = aiter(stub.Step(iter(requests)))
-        refused = [await anext(responses) for _ in range(900)]
+        refused = [await anext(responses) for _ in range(18)]
         told = [from_status(response.error) for response in refused]
         assert {problem.reason for problem in told} == {Reason.OVERLOADED}
         assert all(problem.retry_after_seconds > 0 for problem in told)
         served.summing.release()
-        assert len([response async for response in responses if not response.HasField("error")]) == 100
-        again = [requests[response.request_id] for response in refused][:100]
+        assert len([response async for response in responses if not response.HasField("error")]) == 2
+        again = [requests[response.request_id] for response in refused][:2]
         assert all([not response.HasField("error") async for response in stub.Step(iter(again))])
+
+
+class Written:
+    """A client that has written steps of sessions, one each, as a stream finds it; it counts those that were read."""
+
+    def __init__(self, sessions):
+        self.sessions = list(sessions)
+        self.read_so_far = 0
+        self.answered = []
+
+    async def read(self):
+        """Returns its next step."""
+        await asyncio.sleep(0)
+        if self.read_so_far == len(self.sessions):
+            return grpc.aio.EOF
+        self.read_so_far += 1
+        return sequence_pb2.StepRequest(session_id=self.sessions[self.read_so_far - 1], inputs=INPUT)
+
+    async def write(self, response):
+        """Is answered."""
+        self.answered.append(response)
+
+    def invocation_metadata(self):
+        """Returns nothing."""
+        return ()
+
+
+async def test_while_a_server_is_full_its_streams_are_hardly_read():
+    """What is sent too much waits where it was sent, and costs the server nothing; a place that is given back wakes the stream."""
+    async with summing(limits=Limits(pending_steps=10)) as made:
+        client = Written([(await made.host.open(Open("sum"))).session_id for _ in range(400)])
+        made.hold()
+        serving_it = asyncio.create_task(StepStream(made.host).serve(client))
+        await made.until(10)
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert client.read_so_far < 100, "it was read on"
+        made.release()
+        await serving_it
+        assert len(client.answered) == 400
+        assert sum(not response.HasField("error") for response in client.answered) > 300
 
 
 @pytest.mark.parametrize("framed", [True, False])

@@ -2,7 +2,7 @@
 
 Each has a reader, which asks the host for what arrives, and a writer, which sends what is answered. At most `ROWS` steps of a
 stream are unanswered or unsent at a time, and about `MESSAGES` answers or `BYTES` of them unsent; past that it is not read, so a
-client that does not read its answers stops being served.
+client that does not read its answers stops being served. While the server is full its streams take turns; see `Room`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from statewise.conversation import Answer, Frame, Indices, Step
 from statewise.errors import Reason, StatewiseError, error
 from statewise.inference import open_inference_pb2
+from statewise.room import Room
 from statewise.rpc import codec
 from statewise.rpc.status import to_status
 from statewise.tracing import parent_of
@@ -51,6 +52,11 @@ class Steps(Protocol):
 
     def forget(self, asker: Any) -> None:
         """Answers an asker no more."""
+        ...
+
+    @property
+    def room(self) -> Room:
+        """Returns where streams wait with reading while there is no place for a step."""
         ...
 
     def refused(self, problem: StatewiseError, **who: object) -> None:
@@ -136,6 +142,8 @@ class Stream(ABC, Generic[Request, Response]):
                     await self._room.wait()
                 self._rows += rows
                 self._unanswered += rows
+                if self._host.room.full():
+                    await self._host.room.wait()
                 self.ask(request)
         except StatewiseError as problem:
             self._broken = problem
