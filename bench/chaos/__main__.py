@@ -18,7 +18,8 @@ from pathlib import Path
 
 from bench.chaos.costs import costs
 from bench.chaos.model import fill
-from bench.chaos.scenarios import SCENARIOS, Place, Told
+from bench.chaos.place import Place, Told
+from bench.chaos.scenarios import SCENARIOS
 from bench.report import machine
 
 HOME = Path("var/chaos")

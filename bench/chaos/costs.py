@@ -6,8 +6,8 @@ import shutil
 import statistics
 from pathlib import Path
 
+from bench.chaos.place import Told
 from bench.chaos.processes import keys
-from bench.chaos.scenarios import Told
 from bench.chaos.store import redis
 from bench.models import fill
 from bench.processes import Load, statewise

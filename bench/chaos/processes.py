@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
+from bench.chaos.process import Process
 from bench.chaos.store import free_port
 
 ENVOY = Path("deploy/envoy/envoy.yaml")
@@ -26,7 +27,7 @@ READY_SECONDS = 120
 
 
 @dataclass
-class Replica:
+class Replica(Process):
     """A server that comes back on the same port. `options` are those of `statewise serve`."""
 
     repository: Path
@@ -59,36 +60,12 @@ class Replica:
         self.begin()
         self.until_ready()
 
-    def kill(self) -> None:
-        """Kills it: nothing is handed over."""
-        self.end(signal.SIGKILL)
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Tells it to stop; returns its exit status."""
-        if self.process is None:
-            return 0
-        assert self.process.stdout
-        self.process.send_signal(how)
-        status = self.process.wait(120)
-        self.process.stdout.close()
-        self.process = None
-        return status
-
-    def freeze(self) -> None:
-        """Stops it in its tracks."""
-        assert self.process
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        assert self.process
-        self.process.send_signal(signal.SIGCONT)
-
-    def metric(self, name: str) -> float:
-        """Returns the sum of a metric over its labels."""
+    def metric(self, name: str, **labels: str) -> float:
+        """Returns the sum of a metric over its labels but those that are given."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=30) as page:
             lines = page.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].partition(" ")[0] == name)
+        wanted = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
+        return sum(float(line.rpartition(" ")[2]) for line in wanted if all(f'{key}="{labels[key]}"' in line for key in labels))
 
     def rss_bytes(self) -> int:
         """Returns its resident memory."""
@@ -97,19 +74,19 @@ class Replica:
 
 
 @contextlib.contextmanager
-def replicas(count: int, repository: Path, *options: str) -> Iterator[list[Replica]]:
-    """Runs some replicas, started together."""
+def replicas(count: int, repository: Path, *options: str, running: int | None = None) -> Iterator[list[Replica]]:
+    """Runs some replicas, started together; of those past `running` the ports alone are there."""
     made = [Replica(repository, options) for _ in range(count)]
     try:
-        for each in made:
+        for each in made[:running]:
             each.begin()
-        for each in made:
+        for each in made[:running]:
             each.until_ready()
         yield made
     finally:
         for each in made:
             if each.process:
-                each.process.send_signal(signal.SIGCONT)
+                each.thaw()
             each.end(signal.SIGKILL)
 
 
@@ -138,7 +115,7 @@ def routed(made: Sequence[Replica], folder: Path) -> Iterator[tuple[str, str]]:
         command = [binary, "-c", str(folder / "envoy.yaml"), "--concurrency", "1", "--disable-hot-restart"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        _until_healthy(admin, len(made))
+        _until_healthy(admin, sum(each.process is not None for each in made))
         yield f"127.0.0.1:{listen}", "Envoy, consistent hash on x-session-id"
     finally:
         process.terminate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.chaos.process import Process
+
 SYNCHRONOUS = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 @dataclass
-class Redis:
+class Redis(Process):
     """A redis-server; `options` are its own, such as `SYNCHRONOUS`."""
 
     folder: Path
@@ -40,25 +41,6 @@ class Redis:
                 return
         raise RuntimeError(f"{self.program} did not start on port {self.port}")
 
-    def kill(self) -> None:
-        """Kills it: what it had not written is lost."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """Tells it to stop; does nothing if it does not run."""
-        if self.process:
-            self._end(signal.SIGTERM)
-
-    def freeze(self) -> None:
-        """Stops it in its tracks: connections stay open, and nothing is answered."""
-        assert self.process
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        assert self.process
-        self.process.send_signal(signal.SIGCONT)
-
     def copy_files(self, to: Path) -> None:
         """Keeps a copy of what it has written so far."""
         shutil.copytree(self.folder, to, dirs_exist_ok=True)
@@ -67,14 +49,6 @@ class Redis:
         """Puts back what `copy_files` kept; while it does not run."""
         shutil.rmtree(self.folder)
         shutil.copytree(copy, self.folder)
-
-    def _end(self, how: signal.Signals) -> None:
-        assert self.process
-        assert self.process.stdout
-        self.process.send_signal(how)
-        self.process.wait(30)
-        self.process.stdout.close()
-        self.process = None
 
 
 @contextmanager
@@ -86,7 +60,7 @@ def redis(folder: Path, *options: str, program: str = "redis-server") -> Iterato
     try:
         yield server
     finally:
-        server.stop()
+        server.end()
 
 
 def free_port() -> int:

@@ -274,7 +274,7 @@ class Batcher:
         if self._sessions.directory.endings != self._endings:
             # A number may have been given to another session since; a handle is never given again.
             gone = self._sessions.directory.handles[column.sessions] != column.handles
-            wrong |= {int(place): error(Reason.CLOSED, "the session was closed") for place in gone.nonzero()[0]}
+            wrong |= {int(place): self._sessions.directory.why_not(int(column.handles[place])) for place in gone.nonzero()[0]}
         for place, problem in wrong.items():
             self._turn_away(column, place, problem)
         return column.only(_others(len(column.sessions), wrong)) if wrong else column
@@ -444,7 +444,8 @@ class Batcher:
             going = self._sessions.park(steps, targets, part.length)
             self._wait(going, column, column.timesteps - part.offset - part.length)
             for step in np.setdiff1d(steps, going).tolist():
-                self._refuse(self._sessions.fail(step, error(Reason.CLOSED, "the session was closed")))
+                handle = int(column.handles[self._place_of[step]])
+                self._refuse(self._sessions.fail(step, self._sessions.directory.why_not(handle)))
             return
         if cut:
             result = {name: part.placed(array) for name, array in column.outputs.items()}

@@ -3,21 +3,27 @@
 A line takes some tens of microseconds, and thousands of sessions may open in a second; so of each event `LINES` lines are written
 between two looks, a second apart, and then one that says how many more there were. Steps that are refused are told in one line for
 each reason at the next look, however many they are: nothing is written for a step. No line holds a handle, a token, or a tensor.
+
+Some refusals are how a session goes from one server to another: its client resumes it, and nothing has failed. They are a warning
+only if they go on, as they do for a client that is sent to and fro.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from statewise.errors import StatewiseError
+from statewise.errors import Reason, StatewiseError
 from statewise.metrics import ServerMetrics
 
 LINES = 50
 LONGEST_WHY = 200
+PASSING = frozenset({Reason.NOT_HERE, Reason.MOVED})
+LASTING, LASTING_SECONDS = 20, 60.0
+"""So many seconds with such refusals among so many are no passing matter: a client in a circle asks about once a second."""
 log = structlog.get_logger()
 
 
@@ -29,6 +35,22 @@ class _Burst:
     first: dict[str, Any] = field(default_factory=dict)
 
 
+class Passing:
+    """Tells the refusals of sessions on their way to another server from those that go on. `note` alone changes it."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, deque[float]] = {}
+
+    def note(self, reason: str, now: float) -> bool:
+        """Notes that steps were refused for a reason in the second that ends `now`; returns whether that will pass by itself."""
+        if reason not in PASSING:
+            return False
+        noted = self._noted.setdefault(reason, deque(maxlen=LASTING))
+        if not noted or noted[-1] != now:
+            noted.append(now)
+        return len(noted) < LASTING or now - noted[0] > LASTING_SECONDS
+
+
 class Events:
     """Tells what happens to sessions. `look` is called once a second, on the event loop like all else."""
 
@@ -36,6 +58,8 @@ class Events:
         self._metrics = metrics
         self._told: Counter[str] = Counter()
         self._bursts: dict[str, _Burst] = {}
+        self._passing = Passing()
+        self._looks = 0
 
     def opened(self, session_id: str, version: tuple[str, str], position: int, how: str = "opened") -> None:
         """A session has begun: opened, forked or restored."""
@@ -81,6 +105,8 @@ class Events:
             if count > LINES:
                 log.info(event, more=count - LINES)
         self._told.clear()
+        self._looks += 1
         for reason, burst in self._bursts.items():
-            log.warning("steps refused", reason=reason, steps=burst.count, **burst.first)
+            write = log.debug if self._passing.note(reason, self._looks) else log.warning
+            write("steps refused", reason=reason, steps=burst.count, **burst.first)
         self._bursts.clear()

@@ -230,12 +230,12 @@ def test_a_broken_stream_is_opened_again_and_no_step_runs_twice(apart):
 
 
 def test_a_server_that_is_gone_fails_what_was_under_way(apart):
-    """After `timeout_seconds` without a server the caller is told with its address that the outcome is not known."""
+    """After `timeout_seconds` without a server the caller is told that the outcome is not known, where and why."""
     with Client(apart.address, timeout_seconds=0.2) as client:
         session = client.open_session("sum")
         session.step([1, 1])
         apart.call(apart.serving.server.stop, None)
-        with pytest.raises(Unavailable, match=rf"{apart.address} cannot be reached again"):
+        with pytest.raises(Unavailable, match=rf"may or may not have run: .* on {apart.address}.*(refused|closed|ended|reached)"):
             session.step([1, 1])
 
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from statewise.console.figures import SAMPLES, Figures, quantile
 from statewise.console.refusals import APART_SECONDS, KEPT, Refusals
+from statewise.events import LASTING
 
 BOUNDS = (0.001, 0.01, 0.1, math.inf)
 
@@ -116,6 +117,16 @@ def test_refusals_of_one_reason_are_one_entry_that_counts() -> None:
     assert other.model == "a"
     refusals.note("OVERLOADED", "", 1, 12.0 + APART_SECONDS)
     assert [each.count for each in refusals.newest_first()] == [1, 5, 1]
+
+
+def test_refusals_of_sessions_that_are_resumed_are_marked_until_they_go_on_and_on() -> None:
+    """Whoever looks at the list sees what is a failure and what is not; a client that goes round and round is one."""
+    refusals = Refusals()
+    for second in range(LASTING):
+        refusals.note("NOT_HERE", "", 1, float(second))
+        assert refusals.newest_first()[0].passing == (second < LASTING - 1)
+    refusals.note("STALE", "a", 1, float(LASTING))
+    assert not refusals.newest_first()[0].passing
 
 
 @pytest.mark.parametrize("count", [KEPT, KEPT + 5])

@@ -17,6 +17,7 @@ from statewise.durability import Durability, Keeping
 from statewise.errors import DataLost, InvalidInput, Reason, SessionGone, StatewiseError, Unavailable
 from statewise.host import Durably
 from statewise.opening import Open
+from statewise.scheduler import CUT
 from statewise.sealing import Sealer
 from statewise.snapshot import Snapshot
 from statewise.tensors import encode
@@ -391,6 +392,27 @@ async def test_a_failed_step_of_a_committed_session_fails_alone(two):
     assert (await first.step(FATAL, 1)).problem.reason is Reason.NON_FINITE_STATE
     assert (await first.step(2, 1)).total[0, 0] == 3
     assert (await second.resume(told=2)).position == 2
+
+
+async def test_a_step_that_was_read_before_its_session_moved_is_told_that_and_not_that_it_was_closed(two):
+    """Also one of which a part has run: its client resumes the session, and it goes on elsewhere."""
+    first, second = two
+    await first.open()
+    await first.step(1, 0)
+    await second.resume(told=1)
+    asked = first.ask(1, 1)
+    first.host._ownership.lose(0)
+    assert (await heard(asked)).problem.reason is Reason.OWNER_CHANGED
+    await first.resume(told=1)
+    first.made.hold()
+    asked = first.ask(1, 1, timesteps=CUT + 1)
+    while not first.host.sessions.steps.running.any():  # noqa: ASYNC110 (nothing tells of it)
+        await asyncio.sleep(0)
+    first.host._ownership.lose(first.host.sessions.directory.number("a"))
+    first.made.release()
+    assert (await heard(asked)).problem.reason is Reason.OWNER_CHANGED
+    assert first.made.sums() == {"sessions": 0, "steps": 0, "rows": 0}
+    assert (await second.resume(told=1)).position == 1
 
 
 async def test_what_takes_a_store_is_refused_without_one():

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 from builders.asking import Listener
 from builders.summing import summing
 from statewise.conversation import Frame, Step
-from statewise.errors import ModelUnknown
-from statewise.events import LINES
+from statewise.errors import ModelUnknown, Reason, error
+from statewise.events import LASTING, LASTING_SECONDS, LINES, Passing
 from statewise.opening import Open
 
 X = {"x": np.ones((1, 2), np.float32)}
@@ -92,3 +92,29 @@ async def test_a_burst_of_refused_steps_is_a_line():
         (line,) = lines
         assert (line["event"], line["reason"], line["steps"], line["step"]) == ("steps refused", "UNKNOWN", 1000, 0)
         assert made.host._metrics.steps_rejected.labels("UNKNOWN").value == 1000
+
+
+async def test_a_session_on_its_way_to_another_server_is_no_warning_and_a_client_that_goes_round_is():
+    """NOT_HERE and MOVED are told for who looks closely; when they go on second after second, for everybody, until they stop."""
+    async with summing(alone=True) as made:
+        for reason in (Reason.NOT_HERE, Reason.MOVED):
+            with capture_logs() as lines:
+                for _ in range(LASTING + 2):
+                    made.host.refused(error(reason, "asked here"), frame=1, row=0)
+                    made.host.events.look()
+            assert [line["log_level"] for line in lines] == ["debug"] * (LASTING - 1) + ["warning"] * 3
+            assert {line["steps"] for line in lines} == {1}
+            with capture_logs() as lines:
+                for _ in range(int(LASTING_SECONDS)):
+                    made.host.events.look()
+                made.host.refused(error(reason, "asked here"), frame=1, row=0)
+                made.host.events.look()
+            assert [line["log_level"] for line in lines] == ["debug"]
+
+
+def test_what_comes_now_and_then_passes_however_often_and_what_fails_never_does():
+    """A rollout a minute is no trouble; a step that the model refuses is, from the first."""
+    passing = Passing()
+    assert all(passing.note("NOT_HERE", 10.0 * number) for number in range(10 * LASTING))
+    assert not passing.note("NON_FINITE_INPUT", 0.0)
+    assert not passing.note("OWNER_CHANGED", 0.0)

@@ -308,7 +308,7 @@ async def test_after_a_restart_ids_are_unknown_and_a_resume_is_told_that_they_ar
 
 
 async def test_a_step_that_arrives_while_its_number_changes_hands_never_steps_the_successor():
-    """Read, then its session is closed and the number given away before the loop comes round: it is told CLOSED."""
+    """Its session is closed and the number given away before the loop comes round: it is told to resume, which says CLOSED."""
     async with summing(limits=Limits(sessions=1)) as made:
         await made.host.open(Open("sum", session_id="first"))
         listener = Listener()
@@ -317,5 +317,8 @@ async def test_a_step_that_arrives_while_its_number_changes_hands_never_steps_th
         await made.host.open(Open("sum", session_id="second"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert [heard.problem.reason for heard in listener.heard] == [Reason.CLOSED]
+        assert [heard.problem.reason for heard in listener.heard] == [Reason.NOT_HERE]
         assert made.host.position("second") == 0
+        with pytest.raises(SessionGone) as gone:
+            made.host.find("first")
+        assert gone.value.reason is Reason.CLOSED

@@ -405,9 +405,13 @@ def _duration(length_seconds: float | None) -> Duration | None:
 
 
 def lost(address: str, cause: StatewiseError | None) -> StatewiseError:
-    """Returns the error of a step whose answer cannot be had."""
-    message = f"{address} cannot be reached again for the answer: the step may or may not have run"
-    return Unavailable(f"{message} ({cause})" if cause else message)
+    """Returns the error of a step whose answer cannot be had; `cause` names the address."""
+    return Unavailable(f"the step was not answered, and may or may not have run: {cause or f'{address} cannot be reached again'}")
+
+
+def unreachable(broke: StatewiseError, waited_seconds: float) -> StatewiseError:
+    """Returns why nothing can be had any more from a server whose stream broke, after so long."""
+    return Unavailable(f"{broke}; it has not been reached again for {waited_seconds:g} s")
 
 
 def closed(address: str) -> StatewiseError:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import grpc
 
 from statewise.client.access import Metadata
-from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
+from statewise.client.exchange import Answered, Asked, Exchange, closed, lost, unreachable
 from statewise.client.failures import from_stream
 from statewise.client.frames import Columns, Steps, UnderWay, frames_of
 from statewise.client.recovery import Whereabouts, waits
@@ -125,11 +125,11 @@ class Lane:
                     break
                 else:
                     await asyncio.sleep(next(pauses))
-                await self._reach()
+                await self._reach(problem)
                 self._requests = asyncio.Queue()
                 self._send_again()
-        except StatewiseError as unreachable:
-            problem = unreachable
+        except StatewiseError as gone:
+            problem = gone
         self._fail(lost(self._address, problem))
 
     def _later(self) -> float:
@@ -220,11 +220,11 @@ class Lane:
             frame.again()
             self._put(frame)
 
-    async def _reach(self) -> None:
+    async def _reach(self, broke: StatewiseError) -> None:
         try:
             await asyncio.wait_for(self._channel.channel_ready(), self._patience_seconds)
         except TimeoutError:
-            raise Unavailable(f"no Statewise server answers on {self._address}") from None
+            raise unreachable(broke, self._patience_seconds) from None
 
     def _fail(self, problem: StatewiseError) -> None:
         frames, self._frames = list(self._frames.values()), {}

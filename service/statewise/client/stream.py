@@ -19,7 +19,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from statewise.client.access import Metadata
-from statewise.client.exchange import Answered, Asked, Exchange, closed, lost
+from statewise.client.exchange import Answered, Asked, Exchange, closed, lost, unreachable
 from statewise.client.failures import from_stream
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns, Steps, UnderWay
@@ -121,7 +121,7 @@ class Stream:
             try:
                 grpc.channel_ready_future(self._channel).result(self._patience_seconds)
             except grpc.FutureTimeoutError:
-                problem = Unavailable(f"no Statewise server answers on {self._address}")
+                problem = unreachable(problem, self._patience_seconds)
                 break
             self._send_again()
         self._fail(closed(self._address) if self._closed.is_set() else lost(self._address, problem))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 
+from statewise.events import Passing
+
 KEPT = 40
 APART_SECONDS = 60.0
 
@@ -18,6 +20,7 @@ class Refusal:
         model: whose; empty where the step was refused before it was pending.
         count: how many.
         first, last: Unix seconds.
+        passing: whether sessions are on their way to another server, and nothing has failed; see `Passing`.
     """
 
     reason: str
@@ -25,6 +28,7 @@ class Refusal:
     count: int
     first: float
     last: float
+    passing: bool = False
 
 
 class Refusals:
@@ -32,15 +36,17 @@ class Refusals:
 
     def __init__(self) -> None:
         self._ring: deque[Refusal] = deque(maxlen=KEPT)
+        self._passing = Passing()
 
     def note(self, reason: str, model: str, count: int, now: float) -> None:
-        """Notes that steps were refused until `now`."""
+        """Notes that steps were refused in the second until `now`."""
+        passing = self._passing.note(reason, now)
         for known in self._ring:
             if (known.reason, known.model) == (reason, model) and now - known.last < APART_SECONDS:
                 self._ring.remove(known)
-                self._ring.append(replace(known, count=known.count + count, last=now))
+                self._ring.append(replace(known, count=known.count + count, last=now, passing=passing))
                 return
-        self._ring.append(Refusal(reason, model, count, now, now))
+        self._ring.append(Refusal(reason, model, count, now, now, passing))
 
     def newest_first(self) -> list[Refusal]:
         """Returns what is kept."""

@@ -86,7 +86,8 @@ function seen(version) {
 function refusals({ refusals: told, now }) {
   if (!told.length) return h("p", { class: "empty" }, "Nothing since the server started.");
   const rows = told.slice(0, 12).map((each) => [
-    h("span", null, h("code", null, each.reason), each.model ? h("span", { class: "quiet" }, ` ${each.model}`) : null), count(each.count), ago(each.last, now)]);
+    h("span", null, h("code", null, each.reason), each.model ? h("span", { class: "quiet" }, ` ${each.model}`) : null,
+      each.passing ? h("span", { class: "quiet" }, " clients resume") : null), count(each.count), ago(each.last, now)]);
   return table([{ name: "Reason" }, { name: "Steps", number: true }, { name: "Last", number: true }], rows);
 }
 
