@@ -206,6 +206,7 @@ class AsyncSession:
         self._client = client
         self._exchange = exchange
         self._room = asyncio.Semaphore(exchange.retained_replies)
+        exchange.settled = self._room.release
 
     async def __aenter__(self) -> Self:
         return self
@@ -308,11 +309,7 @@ class AsyncSession:
         except BaseException:
             self._room.release()
             raise
-        answer.add_done_callback(self._leave_room)
-        return asked, asyncio.shield(answer)
-
-    def _leave_room(self, _: Answer) -> None:
-        self._room.release()
+        return asked, answer
 
     async def _send_each(
         self, timesteps: Timesteps, sent: asyncio.Queue[tuple[Asked, Answer] | None], room: asyncio.Semaphore

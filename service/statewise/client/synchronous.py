@@ -209,6 +209,7 @@ class Session:
         self._client = client
         self._exchange = exchange
         self._room = threading.Semaphore(exchange.retained_replies)
+        exchange.settled = self._room.release
 
     def __enter__(self) -> Self:
         return self
@@ -323,12 +324,10 @@ class Session:
         try:
             if self._exchange.full:
                 self._client._hear(self._exchange)
-            asked, answer = self._client._stream.send(self._exchange, x, extra, last, timeout_seconds)
+            return self._client._stream.send(self._exchange, x, extra, last, timeout_seconds)
         except BaseException:
             self._room.release()
             raise
-        answer.add_done_callback(lambda _: self._room.release())
-        return asked, answer
 
 
 class Frame(Framed):
