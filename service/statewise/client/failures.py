@@ -46,3 +46,14 @@ def from_stream(error: grpc.RpcError, address: str) -> StatewiseError:
     if problem.reason is None and cast(grpc.Call, error).code() in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
         return Unavailable(str(problem))
     return problem
+
+
+def lost(address: str, cause: StatewiseError | None) -> StatewiseError:
+    """Returns the error of a step whose answer cannot be had."""
+    message = f"{address} cannot be reached again for the answer: the step may or may not have run"
+    return Unavailable(f"{message} ({cause})" if cause else message)
+
+
+def closed(address: str) -> StatewiseError:
+    """Returns the error of a call on a client that was closed."""
+    return Unavailable(f"this client of {address} is closed")
