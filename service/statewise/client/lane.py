@@ -74,8 +74,9 @@ class Lane:
         answer: Answer = asyncio.get_running_loop().create_future()
         self._answers[asked] = answer
         self._waiting.append(asked)
-        self._run_if_not()
-        self._flush_soon()
+        if not self._flushing:  # those that come together need it once
+            self._run_if_not()
+            self._flush_soon()
         return answer
 
     def send_frame(self, frame: Columns) -> asyncio.Future[None]:
