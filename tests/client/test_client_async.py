@@ -160,7 +160,7 @@ async def test_no_more_steps_of_a_session_are_under_way_than_it_retains_replies(
 
 
 async def test_two_frames_of_equal_shares_are_under_way_and_no_more(served):
-    """Many steps are divided, so that one frame can be computed while the other is read; what comes then waits, and goes together."""
+    """Many steps are divided, so that one frame is computed while the other is read; what comes then waits, and goes together."""
     async with AsyncClient(served.address) as client:
         sessions = [await client.open_session("sum") for _ in range(74)]
         served.summing.hold()
