@@ -128,6 +128,66 @@ async def test_steps_of_many_sessions_travel_together(served):
         assert client._lane._number < 64
 
 
+async def test_a_step_that_lacks_an_input_fails_alone(served):
+    """Steps that are asked for together need not be alike: each gets its own answer, and the one at fault its own error."""
+    async with AsyncClient(served.address) as client:
+        sessions = [await client.open_session("clocked") for _ in range(4)]
+        asked = [
+            sessions[0].step(np.array([1, 0], np.float32)),
+            sessions[1].step([1, 0], time=5),
+            sessions[2].step([[1, 0], [1, 0]], time=[5, 6]),
+            sessions[3].step([[1, 0], [1, 0]], time=[5, 6, 7]),
+        ]
+        lacking, one, two, uneven = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(lacking, InvalidInput)
+        assert isinstance(uneven, InvalidInput)
+        assert (one["total"].tolist(), two["total"].tolist()) == ([1, 0], [[1, 0], [2, 0]])
+
+
+async def test_no_more_steps_of_a_session_are_under_way_than_it_retains_replies(served):
+    """A step that was cancelled counts until it is answered: so its successors are retained, too, if they are to be sent again."""
+    async with AsyncClient(served.address) as client, await client.open_session("sum", retained_replies=2) as session:
+        served.summing.hold()
+        asked = [asyncio.create_task(session.step([1, 0])) for _ in range(5)]
+        await served.summing.until(2)
+        asked[0].cancel()
+        await asyncio.wait(asked[:1])
+        for _ in range(20):
+            await asyncio.sleep(0)  # whoever could send would have sent by now
+        assert session._exchange.tail == 2
+        served.summing.release()
+        assert [y[0] for y in await asyncio.gather(*asked[1:])] == [2, 3, 4, 5]
+
+
+async def test_two_frames_of_equal_shares_are_under_way_and_no_more(served):
+    """Many steps are divided, so that one frame is computed while the other is read; what comes then waits, and goes together."""
+    async with AsyncClient(served.address) as client:
+        sessions = [await client.open_session("sum") for _ in range(74)]
+        served.summing.hold()
+        asked = [asyncio.create_task(session.step([1, 0])) for session in sessions[:64]]
+        await served.summing.until(64)
+        asked += [asyncio.create_task(session.step([2, 0])) for session in sessions[64:]]
+        await asyncio.wait(asked, timeout=0)
+        assert [len(frame.rows) for frame in client._lane._frames.values()] == [32, 32]
+        served.summing.release()
+        assert [y[0] for y in await asyncio.gather(*asked)] == [1] * 64 + [2] * 10
+        assert client._lane._number == 3
+
+
+async def test_few_steps_are_not_divided(served):
+    """Eight travel in one frame, and one alone goes at once, though others are under way."""
+    async with AsyncClient(served.address) as client:
+        sessions = [await client.open_session("sum") for _ in range(9)]
+        served.summing.hold()
+        asked = [asyncio.create_task(session.step([1, 0])) for session in sessions[:8]]
+        await served.summing.until(8)
+        asked.append(asyncio.create_task(sessions[8].step([1, 0])))
+        await served.summing.until(9)
+        assert [len(frame.rows) for frame in client._lane._frames.values()] == [8, 1]
+        served.summing.release()
+        assert [y[0] for y in await asyncio.gather(*asked)] == [1] * 9
+
+
 async def test_a_frame_steps_its_sessions_together(served):
     """One message and one batch for all of them."""
     async with AsyncClient(served.address) as client:

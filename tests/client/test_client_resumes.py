@@ -262,7 +262,7 @@ def test_what_is_sent_again_is_what_was_sent_in_order():
 def test_a_step_that_was_answered_cannot_fail_any_more():
     """An attempt to resume that fails late, when another has succeeded and the step has run, is of no account."""
     heard = []
-    frame = Steps([Asked(None, {}, 0, 1, True, False, None)], lambda _, answered: heard.append(answered.problem))
+    frame = Steps([Asked(None, None, {}, 0, 1, True)], lambda _, answered: heard.append(answered.problem))
     outputs = [encode("y", np.zeros((1, 1, 1), np.float32))]
     frame.read(sequence_pb2.StepFrameResponse(positions=np.array([1], "<u8").tobytes(), outputs=outputs))
     frame.give_up(0, Unavailable("too late"))

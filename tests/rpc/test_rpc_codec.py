@@ -97,7 +97,7 @@ def test_absent_position_and_timeout_stay_absent():
 
 def test_the_client_reads_the_spec_that_the_server_wrote():
     """Names, shapes, dtypes, features, bounds, calendar and vocabulary survive from the server's spec to the client's model."""
-    from statewise.client.exchange import read_model
+    from statewise.client.described import read_model
 
     inputs = (
         TensorSpec("x", "float32", (2,), features=("a", "b"), missing=("refuse", "mask"), ahead=(0, 1)),

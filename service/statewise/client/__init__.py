@@ -7,7 +7,7 @@
 """
 
 from statewise.client.asynchronous import AsyncClient, AsyncSession
-from statewise.client.exchange import Model
+from statewise.client.described import Model
 from statewise.client.synchronous import Client, Session
 
 __all__ = ["AsyncClient", "AsyncSession", "Client", "Model", "Session"]

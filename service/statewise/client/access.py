@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -12,6 +13,12 @@ from statewise.access import HEADER, SCHEME, is_local
 from statewise.errors import Reason, error
 
 ROUTING_HEADER = "x-session-id"
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),  # a server whose machine vanished is noticed
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -56,12 +63,13 @@ class Access:
         """Whether the client speaks TLS."""
         return self.tls or self.tls_ca is not None
 
-    def credentials(self) -> grpc.ChannelCredentials | None:
-        """Returns what a channel is opened with, `None` for plaintext; raises `InvalidInput` for a file that cannot be read."""
+    def channel(self, library: Any) -> Any:
+        """Returns a channel of `grpc` or of `grpc.aio`; raises `InvalidInput` for a file that cannot be read."""
         if not self.encrypted:
-            return None
+            return library.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         pair = (_bytes("tls_key", self.tls_key), _bytes("tls_certificate", self.tls_certificate))
-        return grpc.ssl_channel_credentials(_bytes("tls_ca", self.tls_ca), *pair)
+        credentials = grpc.ssl_channel_credentials(_bytes("tls_ca", self.tls_ca), *pair)
+        return library.secure_channel(self.address, credentials, options=CHANNEL_OPTIONS)
 
     def metadata(self) -> Metadata:
         """Returns what travels with every call; without a routing key, one that no other client has."""

@@ -12,27 +12,16 @@ import grpc
 from numpy.typing import ArrayLike
 
 from statewise.client.access import Access
-from statewise.client.exchange import (
-    CALLED_AGAIN,
-    CHANNEL_OPTIONS,
-    Asked,
-    Exchange,
-    Model,
-    Outputs,
-    check_replayed,
-    closed,
-    constants_of,
-    fork_request,
-    open_request,
-    read_described,
-    resume_request,
-    since,
-)
-from statewise.client.failures import from_rpc
+from statewise.client.casts import constants_of
+from statewise.client.described import Model, read_described
+from statewise.client.exchange import Asked, Exchange, Outputs, check_replayed, since
+from statewise.client.failures import closed, from_rpc
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns
+from statewise.client.known import Known
 from statewise.client.lane import Answer, Lane
-from statewise.client.recovery import KEPT_BYTES, may_be_tried_again, replay, waits
+from statewise.client.opening import fork_request, open_request, resume_request
+from statewise.client.recovery import CALLED_AGAIN, KEPT_BYTES, may_be_tried_again, replay, waits
 from statewise.errors import StatewiseError, Unavailable
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
@@ -79,12 +68,7 @@ class AsyncClient:
         self._metadata = access.metadata()
         self.address = address
         self._timeout_seconds = timeout_seconds
-        credentials = access.credentials()
-        self._channel = (
-            grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        )
+        self._channel = access.channel(grpc.aio)
         self._closed = False
         self._calls = asyncio.Semaphore(CALLS)
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -199,13 +183,14 @@ class AsyncClient:
         return self._lane.send_frame(frame)
 
 
-class AsyncSession:
+class AsyncSession(Known):
     """One conversation with a model; see `statewise.client.Session`."""
 
     def __init__(self, client: AsyncClient, exchange: Exchange) -> None:
+        super().__init__(exchange)
         self._client = client
-        self._exchange = exchange
         self._room = asyncio.Semaphore(exchange.retained_replies)
+        exchange.settled = self._room.release
 
     async def __aenter__(self) -> Self:
         return self
@@ -218,34 +203,6 @@ class AsyncSession:
         except StatewiseError:
             if error is None:
                 raise
-
-    def __repr__(self) -> str:
-        return f"<AsyncSession {self.id} of {self.model.name}@{self.model.version} at {self.position}>"
-
-    @property
-    def id(self) -> str:
-        """The name by which the server knows the session."""
-        return self._exchange.session_id
-
-    @property
-    def model(self) -> Model:
-        """The model version that the session is pinned to, with its inputs and outputs."""
-        return self._exchange.model
-
-    @property
-    def position(self) -> int:
-        """How many timesteps the session has consumed, as far as answers tell."""
-        return self._exchange.position
-
-    @property
-    def durable_position(self) -> int:
-        """Up to which position the store holds the session, as far as answers tell; 0 in memory."""
-        return self._exchange.durable_position
-
-    @property
-    def retiring(self) -> bool:
-        """Whether new sessions get another version of the model: open a new session when it suits."""
-        return self._exchange.retiring
 
     async def step(
         self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
@@ -301,18 +258,14 @@ class AsyncSession:
         """Sends a step as soon as fewer are in flight than the session retains replies."""
         await self._room.acquire()
         try:
-            if self._exchange.full:
+            if self._exchange.kept is not None and self._exchange.full:
                 await self._client._hear(self._exchange)
             asked = self._exchange.ask(x, extra, last, timeout_seconds)
             answer = self._client._send(asked)
         except BaseException:
             self._room.release()
             raise
-        answer.add_done_callback(self._leave_room)
-        return asked, asyncio.shield(answer)
-
-    def _leave_room(self, _: Answer) -> None:
-        self._room.release()
+        return asked, answer
 
     async def _send_each(
         self, timesteps: Timesteps, sent: asyncio.Queue[tuple[Asked, Answer] | None], room: asyncio.Semaphore

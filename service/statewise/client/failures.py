@@ -46,3 +46,18 @@ def from_stream(error: grpc.RpcError, address: str) -> StatewiseError:
     if problem.reason is None and cast(grpc.Call, error).code() in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
         return Unavailable(str(problem))
     return problem
+
+
+def lost(address: str, cause: StatewiseError | None) -> StatewiseError:
+    """Returns the error of a step whose answer cannot be had; `cause` names the address."""
+    return Unavailable(f"the step was not answered, and may or may not have run: {cause or f'{address} cannot be reached again'}")
+
+
+def unreachable(broke: StatewiseError, waited_seconds: float) -> StatewiseError:
+    """Returns why nothing can be had any more from a server whose stream broke, after so long."""
+    return Unavailable(f"{broke}; it has not been reached again for {waited_seconds:g} s")
+
+
+def closed(address: str) -> StatewiseError:
+    """Returns the error of a call on a client that was closed."""
+    return Unavailable(f"this client of {address} is closed")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from numpy.typing import ArrayLike
 
-from statewise.client.exchange import Exchange, Model, Outputs
+from statewise.client.described import Model
+from statewise.client.exchange import Exchange, Outputs
 from statewise.client.frames import Columns
 from statewise.errors import FrameFailed, Reason, error
 

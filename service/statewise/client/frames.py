@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client.exchange import Answered, Asked, Exchange
+from statewise.client.exchange import Answered, Asked, Exchange, Kind
 from statewise.client.failures import from_status
 from statewise.client.recovery import BEHIND, RESUMED, Given, Whereabouts
 from statewise.errors import Reason, StatewiseError, Unavailable
@@ -121,9 +121,11 @@ class Steps(UnderWay):
         """See `UnderWay`."""
         steps = [self._steps[row] for row in self.rows]
         first, exchanges = steps[0], [asked.exchange for asked in steps]
-        columns = {name: np.stack([asked.arrays[name] for asked in steps]) for name in first.arrays}
+        # To stack them would take five times as long.
+        flat = {name: np.concatenate([asked.arrays[name] for asked in steps]) for name in first.arrays}
+        columns = {name: array.reshape(len(steps), len(array) // len(steps), *array.shape[1:]) for name, array in flat.items()}
         positions = np.array([asked.position for asked in steps], "<u8")
-        return _request(request_id, exchanges, positions, columns, first.last, first.timeout_seconds)
+        return _request(request_id, exchanges, positions, columns, first.kind.last, first.kind.timeout_seconds)
 
     def exchange(self, row: int) -> Exchange:
         """See `UnderWay`."""
@@ -133,13 +135,12 @@ class Steps(UnderWay):
         self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
     ) -> None:
         """See `UnderWay`."""
-        for place, (row, position) in enumerate(zip(rows, positions.tolist(), strict=True)):
-            here = {name: array[place] for name, array in outputs.items()}
-            self._settled(self._steps[row], Answered(position, here, None, retiring, durable[place]))
+        for place, (row, position, held) in enumerate(zip(rows, positions.tolist(), durable, strict=True)):
+            self._settled(self._steps[row], Answered(position, outputs, place, None, retiring, held))
 
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """See `UnderWay`."""
-        self._settled(self._steps[row], Answered(self._steps[row].position, {}, problem))
+        self._settled(self._steps[row], Answered(self._steps[row].position, {}, problem=problem))
 
 
 class Columns(UnderWay):
@@ -197,8 +198,10 @@ class Columns(UnderWay):
                 whole[rows] = array
         for row, position, held in zip(rows, positions.tolist(), durable, strict=True):
             exchange = self._exchanges[row]
-            here = {name: array[row] for name, array in self._arrays.items()} if exchange.kept is not None else {}
-            exchange.advance(Given(position - self._timesteps, self._timesteps, here), position, retiring, held)
+            if exchange.kept is not None:
+                here = {name: array[row] for name, array in self._arrays.items()}
+                exchange.kept.add(Given(position - self._timesteps, self._timesteps, here))
+            exchange.advance(position, retiring, held)
 
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """See `UnderWay`."""
@@ -208,15 +211,13 @@ class Columns(UnderWay):
 
 def frames_of(steps: Sequence[Asked]) -> Iterator[list[Asked]]:
     """Yields the steps by frames: of one kind, each session once in a frame, and its steps in order."""
-    frames: dict[tuple[Any, ...], list[Asked]] = {}
+    frames: dict[tuple[int, Kind], list[Asked]] = {}
     turns: dict[str, int] = {}
     for asked in steps:
         turn = turns.get(asked.exchange.session_id, 0)
         turns[asked.exchange.session_id] = turn + 1
-        model = asked.exchange.model
-        kind = (turn, model.name, model.version, asked.timesteps, asked.last, asked.timeout_seconds)
-        frames.setdefault(kind, []).append(asked)
-    for kind in sorted(frames, key=lambda kind: int(kind[0])):
+        frames.setdefault((turn, asked.kind), []).append(asked)
+    for kind in sorted(frames, key=lambda kind: kind[0]):
         for start in range(0, len(frames[kind]), FRAME_STEPS):
             yield frames[kind][start : start + FRAME_STEPS]
 

@@ -1,7 +1,9 @@
 """A lane: one stream of frames that carries the steps of all sessions of an `AsyncClient`.
 
-Steps that are asked for while a frame is under way go together in the next one; where none is, they go when the loop comes round.
-So code written for one session at a time gets the throughput of frames, and a session alone waits for nothing.
+Steps go when the loop comes round, together with those that were asked for meanwhile. Two frames may be under way, and many steps
+are divided between them: while the server computes the one, the client reads and writes the other. What is asked for when both are
+under way goes together when one is answered. So code written for one session at a time gets the throughput of frames, and a session
+alone waits for nothing.
 
 If the stream breaks, another is opened and what was not answered is sent again with its positions: what had run is answered with
 the retained reply, what had not runs now.
@@ -16,15 +18,17 @@ from typing import Any, TypeVar
 import grpc
 
 from statewise.client.access import Metadata
-from statewise.client.exchange import Answered, Asked, Exchange, closed, lost, unreachable
-from statewise.client.failures import from_stream
+from statewise.client.exchange import Answered, Asked, Exchange
+from statewise.client.failures import closed, from_stream, lost, unreachable
 from statewise.client.frames import Columns, Steps, UnderWay, frames_of
 from statewise.client.recovery import Whereabouts, waits
 from statewise.errors import Reason, StatewiseError, Unavailable
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 
-FRAMES = 1
-"""Frames under way before further steps wait for each other."""
+FRAMES = 2
+"""Frames under way before further steps wait for each other: one is computed while the other is read and written."""
+UNDIVIDED = 8
+"""Steps that are not divided between frames: so few are dearer in two frames than late in one."""
 T = TypeVar("T")
 Answer = asyncio.Future[Answered]
 
@@ -70,8 +74,9 @@ class Lane:
         answer: Answer = asyncio.get_running_loop().create_future()
         self._answers[asked] = answer
         self._waiting.append(asked)
-        self._run_if_not()
-        self._flush_soon()
+        if not self._flushing:  # those that come together need it once
+            self._run_if_not()
+            self._flush_soon()
         return answer
 
     def send_frame(self, frame: Columns) -> asyncio.Future[None]:
@@ -96,10 +101,14 @@ class Lane:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Sends what waits, in equal shares, so that no frame is large while the other one is small."""
         self._flushing = False
-        waiting, self._waiting = self._waiting, []
-        for steps in frames_of(waiting):
-            self._put(Steps(steps, self._settled))
+        under_way = sum(len(frame.rows) for frame in self._frames.values())
+        share = max(UNDIVIDED, -(-(under_way + len(self._waiting)) // FRAMES))
+        while self._waiting and len(self._frames) < FRAMES:
+            together, self._waiting = self._waiting[:share], self._waiting[share:]
+            for steps in frames_of(together):
+                self._put(Steps(steps, self._settled))
 
     def _put(self, frame: UnderWay) -> None:
         self._number += 1

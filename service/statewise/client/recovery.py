@@ -26,6 +26,8 @@ RESUMED = frozenset({Reason.NOT_HERE, Reason.MOVED, Reason.OWNER_CHANGED, Reason
 """Reasons for which a session is resumed and the step sent again; the step has not run, or has run in vain."""
 BEHIND = frozenset({Reason.BEHIND_FAILED, Reason.AHEAD})
 """Reasons that a step is told which comes after such a one."""
+CALLED_AGAIN = frozenset({Reason.MOVED, Reason.STORE_UNAVAILABLE, Reason.MODEL_NOT_HERE})
+"""Reasons for which a call is made again for a while: another server may answer it, or this one later."""
 REPLAYED = 512
 """The most timesteps of one message that are sent again."""
 KEPT_BYTES = 64 * 1024 * 1024

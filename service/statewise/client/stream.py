@@ -19,8 +19,8 @@ import grpc
 from numpy.typing import ArrayLike
 
 from statewise.client.access import Metadata
-from statewise.client.exchange import Answered, Asked, Exchange, closed, lost, unreachable
-from statewise.client.failures import from_stream
+from statewise.client.exchange import Answered, Asked, Exchange
+from statewise.client.failures import closed, from_stream, lost, unreachable
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns, Steps, UnderWay
 from statewise.client.recovery import Whereabouts, waits

@@ -15,25 +15,14 @@ import grpc
 from numpy.typing import ArrayLike
 
 from statewise.client.access import Access
-from statewise.client.exchange import (
-    CALLED_AGAIN,
-    CHANNEL_OPTIONS,
-    Asked,
-    Exchange,
-    Model,
-    Outputs,
-    check_replayed,
-    closed,
-    constants_of,
-    fork_request,
-    open_request,
-    read_described,
-    resume_request,
-    since,
-)
-from statewise.client.failures import from_rpc
+from statewise.client.casts import constants_of
+from statewise.client.described import Model, read_described
+from statewise.client.exchange import Asked, Exchange, Outputs, check_replayed, since
+from statewise.client.failures import closed, from_rpc
 from statewise.client.framed import Framed
-from statewise.client.recovery import KEPT_BYTES, may_be_tried_again, replay, waits
+from statewise.client.known import Known
+from statewise.client.opening import fork_request, open_request, resume_request
+from statewise.client.recovery import CALLED_AGAIN, KEPT_BYTES, may_be_tried_again, replay, waits
 from statewise.client.stream import Answer, Stream
 from statewise.errors import StatewiseError, Unavailable
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
@@ -75,12 +64,7 @@ class Client:
         self._metadata = access.metadata()
         self.address = address
         self._timeout_seconds = timeout_seconds
-        credentials = access.credentials()
-        self._channel = (
-            grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-            if credentials
-            else grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        )
+        self._channel = access.channel(grpc)
         self._stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._closed = False
@@ -202,13 +186,14 @@ class Client:
         exchange.hear_of(self._call(self._stub.GetSession, request).durable_position)
 
 
-class Session:
+class Session(Known):
     """One conversation with a model. The state is on the server; what is sent here is only what comes next."""
 
     def __init__(self, client: Client, exchange: Exchange) -> None:
+        super().__init__(exchange)
         self._client = client
-        self._exchange = exchange
         self._room = threading.Semaphore(exchange.retained_replies)
+        exchange.settled = self._room.release
 
     def __enter__(self) -> Self:
         return self
@@ -219,34 +204,6 @@ class Session:
         except StatewiseError:
             if error is None:
                 raise
-
-    def __repr__(self) -> str:
-        return f"<Session {self.id} of {self.model.name}@{self.model.version} at {self.position}>"
-
-    @property
-    def id(self) -> str:
-        """The name by which the server knows the session."""
-        return self._exchange.session_id
-
-    @property
-    def model(self) -> Model:
-        """The model version that the session is pinned to, with its inputs and outputs."""
-        return self._exchange.model
-
-    @property
-    def position(self) -> int:
-        """How many timesteps the session has consumed, as far as answers tell."""
-        return self._exchange.position
-
-    @property
-    def durable_position(self) -> int:
-        """Up to which position the store holds the session, as far as answers tell; 0 in memory."""
-        return self._exchange.durable_position
-
-    @property
-    def retiring(self) -> bool:
-        """Whether new sessions get another version of the model: open a new session when it suits."""
-        return self._exchange.retiring
 
     def step(
         self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
@@ -323,12 +280,10 @@ class Session:
         try:
             if self._exchange.full:
                 self._client._hear(self._exchange)
-            asked, answer = self._client._stream.send(self._exchange, x, extra, last, timeout_seconds)
+            return self._client._stream.send(self._exchange, x, extra, last, timeout_seconds)
         except BaseException:
             self._room.release()
             raise
-        answer.add_done_callback(lambda _: self._room.release())
-        return asked, answer
 
 
 class Frame(Framed):
