@@ -58,6 +58,7 @@ class Lane:
         self._metadata = metadata
         self._whereabouts: Whereabouts[Exchange] = Whereabouts(patience_seconds)
         self._recoveries: dict[Exchange, asyncio.Task[None]] = {}
+        self._recovered: set[Exchange] = set()  # since all was last asked for again
         self._waiting: list[Asked] = []
         self._answers: dict[Asked, Answer] = {}
         self._frames: dict[int, UnderWay] = {}
@@ -228,15 +229,22 @@ class Lane:
             await self._resume(exchange)
             self._whereabouts.found(exchange, exchange.position, asyncio.get_running_loop().time())
         finally:
-            exchange.recovering = False
             del self._recoveries[exchange]
+            self._recovered.add(exchange)
 
     def _send_again(self) -> None:
         """Asks for what is left of every frame again; the answers to the messages of before are not waited for."""
+        self._recovery_ends()
         frames, self._frames = list(self._frames.values()), {}
         for frame in frames:
             frame.again()
             self._put(frame)
+
+    def _recovery_ends(self) -> None:
+        """From here on a step that is told to be ahead is so; until all is asked for again, the one before it may not have come."""
+        for exchange in self._recovered:
+            exchange.recovering = exchange in self._recoveries
+        self._recovered.clear()
 
     async def _reach(self, broke: StatewiseError) -> None:
         try:
@@ -245,6 +253,7 @@ class Lane:
             raise unreachable(broke, self._patience_seconds) from None
 
     def _fail(self, problem: StatewiseError) -> None:
+        self._recovery_ends()
         frames, self._frames = list(self._frames.values()), {}
         waiting, self._waiting = self._waiting, []
         for frame in [*frames, *(Steps(steps, self._settled) for steps in frames_of(waiting))]:
