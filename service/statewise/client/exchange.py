@@ -7,7 +7,7 @@ its side, so both agree on the position without asking; and what was asked can b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -216,6 +216,26 @@ class Exchange:
 
 def _nothing() -> None:
     """What is called when a step is settled for which nobody waits."""
+
+
+class Recovered:
+    """Sessions that were resumed since all was last asked for again.
+
+    Until then they count as being resumed: a step of theirs that is told to be ahead came before one that is to be sent again.
+    """
+
+    def __init__(self) -> None:
+        self._exchanges: set[Exchange] = set()
+
+    def add(self, exchange: Exchange) -> None:
+        """Notes that an attempt to resume a session has ended."""
+        self._exchanges.add(exchange)
+
+    def end(self, under_way: Container[Exchange]) -> None:
+        """Has them count as resumed, but for those that are being resumed anew: all is asked for again now."""
+        for exchange in self._exchanges:
+            exchange.recovering = exchange in under_way
+        self._exchanges.clear()
 
 
 def since(exchange: Exchange, position: int) -> list[Given]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import grpc
 
 from statewise.client.access import Metadata
-from statewise.client.exchange import Answered, Asked, Exchange
+from statewise.client.exchange import Answered, Asked, Exchange, Recovered
 from statewise.client.failures import closed, from_stream, lost, unreachable
 from statewise.client.frames import Columns, Steps, UnderWay, frames_of
 from statewise.client.recovery import Whereabouts, waits
@@ -58,7 +58,7 @@ class Lane:
         self._metadata = metadata
         self._whereabouts: Whereabouts[Exchange] = Whereabouts(patience_seconds)
         self._recoveries: dict[Exchange, asyncio.Task[None]] = {}
-        self._recovered: set[Exchange] = set()  # since all was last asked for again
+        self._recovered = Recovered()
         self._waiting: list[Asked] = []
         self._answers: dict[Asked, Answer] = {}
         self._frames: dict[int, UnderWay] = {}
@@ -234,17 +234,11 @@ class Lane:
 
     def _send_again(self) -> None:
         """Asks for what is left of every frame again; the answers to the messages of before are not waited for."""
-        self._recovery_ends()
+        self._recovered.end(self._recoveries)
         frames, self._frames = list(self._frames.values()), {}
         for frame in frames:
             frame.again()
             self._put(frame)
-
-    def _recovery_ends(self) -> None:
-        """From here on a step that is told to be ahead is so; until all is asked for again, the one before it may not have come."""
-        for exchange in self._recovered:
-            exchange.recovering = exchange in self._recoveries
-        self._recovered.clear()
 
     async def _reach(self, broke: StatewiseError) -> None:
         try:
@@ -253,7 +247,7 @@ class Lane:
             raise unreachable(broke, self._patience_seconds) from None
 
     def _fail(self, problem: StatewiseError) -> None:
-        self._recovery_ends()
+        self._recovered.end(self._recoveries)
         frames, self._frames = list(self._frames.values()), {}
         waiting, self._waiting = self._waiting, []
         for frame in [*frames, *(Steps(steps, self._settled) for steps in frames_of(waiting))]:

@@ -19,7 +19,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from statewise.client.access import Metadata
-from statewise.client.exchange import Answered, Asked, Exchange
+from statewise.client.exchange import Answered, Asked, Exchange, Recovered
 from statewise.client.failures import closed, from_stream, lost, unreachable
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns, Steps, UnderWay
@@ -51,6 +51,7 @@ class Stream:
         self._metadata = metadata
         self._whereabouts: Whereabouts[Exchange] = Whereabouts(patience_seconds)
         self._recoveries: dict[Exchange, Future[None]] = {}
+        self._recovered = Recovered()
         self._helpers = ThreadPoolExecutor(RECOVERIES, thread_name_prefix="statewise-resume")
         self._lock = threading.RLock()
         self._frames: dict[int, UnderWay] = {}
@@ -205,12 +206,13 @@ class Stream:
                 self._whereabouts.found(exchange, exchange.position, time.monotonic())
         finally:
             with self._lock:
-                exchange.recovering = False
                 del self._recoveries[exchange]
+                self._recovered.add(exchange)
 
     def _ask_again(self) -> None:
         """Asks for what is left of every frame again on the same stream; answers to what was sent before are not waited for."""
         with self._lock:
+            self._recovered.end(self._recoveries)
             frames, self._frames = list(self._frames.values()), {}
             for frame in frames:
                 frame.again()
@@ -241,6 +243,7 @@ class Stream:
             self._reader = None
             self._requests.put(None)
             self._requests = queue.SimpleQueue()
+            self._recovered.end(self._recoveries)
             frames, self._frames = list(self._frames.values()), {}
             for frame in frames:
                 frame.fail(problem)
