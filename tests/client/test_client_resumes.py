@@ -106,7 +106,7 @@ async def test_past_the_callers_bound_a_step_is_refused_until_the_store_has_caug
     """The error names what may be kept; nothing is sent, and nothing is lost."""
     first, _ = pair
     async with AsyncClient(first.address) as client:
-        session = await client.open_session("sum", durability="checkpoint", checkpoint_every=1000, kept_bytes=32)
+        session = await client.open_session("sum", durability="checkpoint", checkpoint_every=1_000_000, kept_bytes=32)
         for _ in range(4):
             await session.step([1, 1])
         for step in (session.step([1, 1]), client.frame([session]).step([[1, 1]])):
