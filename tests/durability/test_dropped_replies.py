@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import NamedTuple
 
 import pytest
 
 from builders.kept import SEALER
-from builders.summing import serving
-from builders.wire import wired
+from builders.summing import Serving, serving
+from builders.wire import Wire, wired
 from statewise.client import AsyncClient, Client
 from statewise.errors import Reason, SessionGone
 from statewise.host import Durably
@@ -101,62 +102,60 @@ async def test_where_the_server_lives_the_retry_returns_the_identical_bytes(kind
         assert (await asker.step([3, 1])).tolist() == [6, 3]
 
 
-@pytest.mark.parametrize("kind", [Asynchronous, Blocking])
-async def test_of_a_committed_session_another_server_returns_the_identical_bytes(kind):
-    """The server is gone with the connection; the reply is in the store, and is not computed again."""
+@contextlib.asynccontextmanager
+async def fallen_over(kind, mode):
+    """Ends a server, as a kill would, when the answer to a step was dropped, and leads the wire to another; yields what is left."""
     durably = Durably(MemoryStore(), SEALER)
     async with (
         serving(durably=durably) as first,
         serving(durably=durably) as second,
         wired(first.address) as wire,
-        asking(kind, wire.address, "commit") as asker,
+        asking(kind, wire.address, mode) as asker,
     ):
         step, lost = await dropped(wire, first, asker)
-        await fall_over(wire, first, second)
-        assert (await step).tolist() == [3, 2]
-        assert told(wire.connections[-1].given[-1]) == told(lost)
-        assert second.summing.engines["sum"].batches == []
-        assert (await asker.step([3, 1])).tolist() == [6, 3]
+        wire.home = second.address
+        wire.cut()
+        await first.server.stop(None)
+        await first.host.stop()
+        yield Left(first, second, wire, asker, step, lost)
+
+
+class Left(NamedTuple):
+    """The server that is gone and the other one, the wire between them and who asks, the step that waits, and its answer."""
+
+    gone: Serving
+    server: Serving
+    wire: Wire
+    asker: Asynchronous | Blocking
+    step: asyncio.Task
+    lost: bytes
+
+
+@pytest.mark.parametrize("kind", [Asynchronous, Blocking])
+async def test_of_a_committed_session_another_server_returns_the_identical_bytes(kind):
+    """The server is gone with the connection; the reply is in the store, and is not computed again."""
+    async with fallen_over(kind, "commit") as left:
+        assert (await left.step).tolist() == [3, 2]
+        assert told(left.wire.connections[-1].given[-1]) == told(left.lost)
+        assert left.server.summing.engines["sum"].batches == []
+        assert (await left.asker.step([3, 1])).tolist() == [6, 3]
 
 
 @pytest.mark.parametrize("kind", [Asynchronous, Blocking])
 async def test_from_a_checkpoint_the_step_runs_again_and_answers_what_it_would_have(kind):
     """The reply went with the server, and so did the step: the client sends what the store has not, and then the step itself."""
-    durably = Durably(MemoryStore(), SEALER)
-    async with (
-        serving(durably=durably) as first,
-        serving(durably=durably) as second,
-        wired(first.address) as wire,
-        asking(kind, wire.address, "checkpoint") as asker,
-    ):
-        step, _ = await dropped(wire, first, asker)
-        await fall_over(wire, first, second)
-        assert (await step).tolist() == [3, 2]
-        assert sum(second.summing.engines["sum"].batches) == 2 - int(first.host.sessions.durable.stored[0])
-        assert (await asker.step([3, 1])).tolist() == [6, 3]
+    async with fallen_over(kind, "checkpoint") as left:
+        assert (await left.step).tolist() == [3, 2]
+        assert sum(left.server.summing.engines["sum"].batches) == 2 - int(left.gone.host.sessions.durable.stored[0])
+        assert (await left.asker.step([3, 1])).tolist() == [6, 3]
 
 
 @pytest.mark.parametrize("kind", [Asynchronous, Blocking])
 async def test_of_a_session_in_memory_the_caller_is_told_that_it_is_lost(kind):
     """It goes with its server, and is not begun anew."""
-    durably = Durably(MemoryStore(), SEALER)
-    async with (
-        serving(durably=durably) as first,
-        serving(durably=durably) as second,
-        wired(first.address) as wire,
-        asking(kind, wire.address, "memory") as asker,
-    ):
-        step, _ = await dropped(wire, first, asker)
-        await fall_over(wire, first, second)
+    async with fallen_over(kind, "memory") as left:
         with pytest.raises(SessionGone) as lost:
-            await step
+            await left.step
         assert lost.value.reason is Reason.LOST
-        assert second.summing.engines.get("sum") is None or second.summing.engines["sum"].batches == []
-
-
-async def fall_over(wire, first, second):
-    """Ends a server as a kill would, and leads the wire to another one."""
-    wire.home = second.address
-    wire.cut()
-    await first.server.stop(None)
-    await first.host.stop()
+        engines = left.server.summing.engines
+        assert engines.get("sum") is None or engines["sum"].batches == []
