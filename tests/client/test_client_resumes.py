@@ -14,6 +14,7 @@ from builders.summing import serving, serving_apart
 from statewise.client import AsyncClient, Client
 from statewise.client.exchange import Asked
 from statewise.client.frames import Steps
+from statewise.client.lane import Lane
 from statewise.client.recovery import Given, Kept, replay
 from statewise.errors import InvalidInput, Overloaded, SessionGone, Unavailable
 from statewise.host import Durably
@@ -257,6 +258,32 @@ def test_what_is_sent_again_is_what_was_sent_in_order():
     assert sent.tolist() == list(range(7, 7 + 1107))
     assert [decode(request.inputs[0]).shape[1] for request in requests] == [506, 600, 1]
     assert [int(np.frombuffer(request.positions, "<u8")[0]) for request in requests] == [7, 513, 1113]
+
+
+async def test_a_session_that_is_gone_again_is_being_resumed_again(pair):
+    """Its server ended right after the first attempt: what an answer says of its place counts for nothing till it is back."""
+    first, _ = pair
+    resuming, done = asyncio.Event(), asyncio.Event()
+
+    async def resume(_):
+        resuming.set()
+        await done.wait()
+
+    async with AsyncClient(first.address) as client:
+        exchange = (await client.open_session("sum", durability="commit"))._exchange
+        lane = Lane(client._channel, first.address, resume, 1.0, ())
+        done.set()
+        await lane._resumed(exchange)
+        done.clear()
+        exchange.recovering = True  # an answer says so, and then everything is asked for again
+        lane._send_again()
+        attempt = lane._resumed(exchange)
+        await resuming.wait()
+        assert exchange.recovering
+        done.set()
+        await attempt
+        lane._send_again()
+        assert not exchange.recovering
 
 
 def test_a_step_that_was_answered_cannot_fail_any_more():

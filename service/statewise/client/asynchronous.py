@@ -258,7 +258,7 @@ class AsyncSession(Known):
         """Sends a step as soon as fewer are in flight than the session retains replies."""
         await self._room.acquire()
         try:
-            if self._exchange.kept is not None and self._exchange.full:
+            if self._exchange.full:
                 await self._client._hear(self._exchange)
             asked = self._exchange.ask(x, extra, last, timeout_seconds)
             answer = self._client._send(asked)

@@ -111,8 +111,7 @@ class Exchange:
 
     def ask(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None) -> Asked:
         """Returns what is asked by the next timesteps; raises `InvalidInput` and counts nothing if they do not fit the model."""
-        if self.kept is not None:
-            self.refuse_if_full()
+        self.refuse_if_full()
         plain = timeout_seconds is None and not extra and not last
         if plain and type(x) is np.ndarray and x.shape == self._shape and x.dtype == self._dtype:
             asked = Asked(self, self._usual, {self._first: x[None].copy()}, self.tail, 1, True)  # nearly always

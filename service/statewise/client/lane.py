@@ -97,18 +97,13 @@ class Lane:
         self._fail(closed(self._address))
 
     def _flush_soon(self) -> None:
-        if not self._flushing and self._waiting and len(self._frames) < FRAMES and not self._helpers:
+        if not self._flushing and self._waiting and len(self._frames) < FRAMES:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Sends what waits, in equal shares, so that no frame is large while the other one is small.
-
-        While sessions are resumed nothing new is sent: it would come before the steps that are sent again, and be called AHEAD.
-        """
+        """Sends what waits, in equal shares, so that no frame is large while the other one is small."""
         self._flushing = False
-        if self._helpers:
-            return
         under_way = sum(len(frame.rows) for frame in self._frames.values())
         share = max(UNDIVIDED, -(-(under_way + len(self._waiting)) // FRAMES))
         while self._waiting and len(self._frames) < FRAMES:
@@ -196,11 +191,7 @@ class Lane:
     def _help(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._helpers.add(task)
-        task.add_done_callback(self._helped)
-
-    def _helped(self, task: asyncio.Task[None]) -> None:
-        self._helpers.discard(task)
-        self._flush_soon()
+        task.add_done_callback(self._helpers.discard)
 
     async def _find_again(self, frame: UnderWay, gone: dict[int, Reason]) -> None:
         """Resumes the sessions of rows and asks for those again, or fails them."""
@@ -221,6 +212,7 @@ class Lane:
         """Returns the one task that resumes a session, whoever needs it."""
         task = self._recoveries.get(exchange)
         if task is None:
+            exchange.recovering = True  # again, if an attempt before this one has ended meanwhile
             task = self._recoveries[exchange] = asyncio.create_task(self._resume_one(exchange))
         return task
 

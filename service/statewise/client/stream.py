@@ -196,6 +196,7 @@ class Stream:
         with self._lock:
             recovery = self._recoveries.get(exchange)
             if recovery is None:
+                exchange.recovering = True  # again, if an attempt before this one has ended meanwhile
                 recovery = self._recoveries[exchange] = self._helpers.submit(self._resume_one, exchange)
             return recovery
 
