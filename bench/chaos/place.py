@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.chaos.callers import Crowd
-from bench.chaos.processes import keys, replicas
+from bench.chaos.processes import Replica, keys, replicas, routed
 from bench.chaos.store import SYNCHRONOUS, Redis, redis
 
 EVERY = 16
@@ -41,6 +41,20 @@ class Told:
         self.hold(not judged["errors seen by callers"], "0 errors seen by callers")
 
 
+class Routed(NamedTuple):
+    """Replicas over a store.
+
+    Attributes:
+        address: for clients.
+        behind: in words, what is behind it.
+    """
+
+    store: Redis
+    replicas: list[Replica]
+    address: str
+    behind: str
+
+
 @dataclass
 class Place:
     """Where chaos happens.
@@ -60,6 +74,16 @@ class Place:
         """Runs a redis-server of its own, and yields it and what servers are told of it."""
         with redis(self.home / name / "redis", *(options or SYNCHRONOUS)) as server:
             yield server, ("--store", server.address, "--seal-keys", str(keys(self.home / name / "keys")))
+
+    @contextmanager
+    def routed(self, name: str, count: int, *options: str, running: int | None = None) -> Iterator[Routed]:
+        """Runs replicas over a store of their own, behind a router; see `replicas` and `routed`."""
+        with (
+            self.store(name) as (store, told),
+            replicas(count, self.repository, *told, *options, running=running) as made,
+            routed(made, self.home / name / "envoy") as (address, behind),
+        ):
+            yield Routed(store, made, address, behind)
 
     @contextmanager
     def reference(self) -> Iterator[str]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from bench.chaos.callers import Crowd
 from bench.chaos.place import CLIENTS, MODES, Place, Told
-from bench.chaos.processes import Replica, replicas, routed
+from bench.chaos.processes import Replica
 
 SETTLE_SECONDS = 8.0
 """How long sessions step undisturbed before something else is done to them."""
@@ -18,12 +18,7 @@ SESSIONS, ENDED = "statewise_sessions", "statewise_sessions_ended_total"
 async def kills(place: Place, mode: str) -> Told:
     """Three replicas, and every five seconds one of them is killed and started again."""
     told = Told(f"a replica killed every 5 s, {mode}")
-    name = f"kills-{mode}"
-    with (
-        place.store(name) as (_, options),
-        replicas(3, place.repository, *options) as made,
-        routed(made, place.home / name / "envoy") as (address, behind),
-    ):
+    with place.routed(f"kills-{mode}", 3) as (_, made, address, behind):
         crowd = Crowd(address, place.sessions, CLIENTS, options=MODES[mode])
         times = [time.monotonic()]
         await crowd.start()
@@ -66,13 +61,8 @@ async def _kill_in_turn(made: list[Replica], seconds: float) -> int:
 async def drains(place: Place, mode: str) -> Told:
     """Replicas are drained one after another, twenty in all; then two of four are stopped for good, and come back."""
     told = Told(f"20 rolling drains, and 4 → 2 → 4 replicas, {mode}")
-    name = f"drains-{mode}"
     pause = ("--drain-pause-seconds", "1.5")
-    with (
-        place.store(name) as (_, options),
-        replicas(4, place.repository, *options, *pause) as made,
-        routed(made, place.home / name / "envoy") as (address, behind),
-    ):
+    with place.routed(f"drains-{mode}", 4, *pause) as (_, made, address, behind):
         crowd = Crowd(address, place.sessions, CLIENTS, options=MODES[mode])
         await crowd.start()
         statuses = []
@@ -94,14 +84,9 @@ async def drains(place: Place, mode: str) -> Told:
 async def scale(place: Place, mode: str) -> Told:
     """Two replicas become four, which are handed their share by rebalancing; then the two that were there first are drained."""
     told = Told(f"2 → 4 → 2 replicas, {mode}")
-    name = f"scale-{mode}"
     # Slowly: those that are handed over before there is anybody else come back, and are left alone for ten minutes.
     rebalancing = ("--rebalance-above", str(place.sessions // 4), "--rebalance-rate", "2", "--drain-pause-seconds", "1.5")
-    with (
-        place.store(name) as (_, options),
-        replicas(4, place.repository, *options, *rebalancing, running=2) as made,
-        routed(made, place.home / name / "envoy") as (address, behind),
-    ):
+    with place.routed(f"scale-{mode}", 4, *rebalancing, running=2) as (_, made, address, behind):
         crowd = Crowd(address, place.sessions, 3 * CLIENTS, options=MODES[mode])  # so that the ring gives some to each
         await crowd.start()
         await asyncio.sleep(SETTLE_SECONDS)

@@ -7,18 +7,13 @@ import time
 
 from bench.chaos.callers import Crowd
 from bench.chaos.place import CLIENTS, COMMIT, EVERY, MODES, Place, Told
-from bench.chaos.processes import replicas, routed
+from bench.chaos.processes import replicas
 
 
 async def store_killed(place: Place, mode: str) -> Told:
     """Redis (appendonly always) is killed and started again, and later stopped for 30 seconds; no server is restarted."""
     told = Told(f"the store killed and restarted, then stopped for 30 s, {mode}")
-    name = f"store-{mode}"
-    with (
-        place.store(name) as (server, options),
-        replicas(2, place.repository, *options) as made,
-        routed(made, place.home / name / "envoy") as (address, behind),
-    ):
+    with place.routed(f"store-{mode}", 2) as (server, made, address, behind):
         crowd = Crowd(address, place.sessions, CLIENTS, options=MODES[mode])
         await crowd.start()
         before = sum(each.rss_bytes() for each in made)
