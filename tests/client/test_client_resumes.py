@@ -11,10 +11,11 @@ import pytest
 from builders.astray import routed
 from builders.kept import SEALER
 from builders.summing import serving, serving_apart
-from statewise.client import AsyncClient, Client
+from statewise.client import AsyncClient, AsyncSession, Client
 from statewise.client.exchange import Asked
 from statewise.client.frames import Steps
 from statewise.client.lane import Lane
+from statewise.client.opening import resume_request
 from statewise.client.recovery import Given, Kept, replay
 from statewise.errors import InvalidInput, Overloaded, SessionGone, Unavailable
 from statewise.host import Durably
@@ -258,6 +259,22 @@ def test_what_is_sent_again_is_what_was_sent_in_order():
     assert sent.tolist() == list(range(7, 7 + 1107))
     assert [decode(request.inputs[0]).shape[1] for request in requests] == [506, 600, 1]
     assert [int(np.frombuffer(request.positions, "<u8")[0]) for request in requests] == [7, 513, 1113]
+
+
+async def test_a_session_that_stands_before_its_last_answer_is_brought_up_again(pair):
+    """Its old server, which owns it no more, may answer a step once more while it is resumed elsewhere from a checkpoint."""
+    first, second = pair
+    async with AsyncClient(first.address) as there, AsyncClient(second.address) as here:
+        session = await there.open_session("sum", durability="checkpoint", checkpoint_every=1_000_000)
+        for _ in range(3):
+            await session.step([1, 2])
+        exchange = session._exchange
+        opened = await here._stub.OpenSession(resume_request(exchange))
+        assert opened.position == 0
+        exchange.resumed(opened)  # as if the three answers had come only now
+        moved = AsyncSession(here, exchange)
+        assert [(await moved.step([1, 2])).tolist() for _ in range(2)] == [[4, 8], [5, 10]]
+        assert second.host.sessions.position[0] == 5
 
 
 async def test_a_session_that_is_gone_again_is_being_resumed_again(pair):

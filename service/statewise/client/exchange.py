@@ -157,6 +157,13 @@ class Exchange:
         if self.kept is not None and self.kept.full:
             raise too_far(self.kept, self.position, self.durable_position)
 
+    def stands_before(self, problem: StatewiseError) -> bool:
+        """Whether a step was refused because the session stands before its last answer: an older checkpoint was taken over.
+
+        So it may be when a server that owns it no more has answered, while the session was being resumed on another.
+        """
+        return self.kept is not None and problem.reason is Reason.AHEAD and int(problem.metadata["expected"]) < self.position
+
     def resumed(self, opened: sequence_pb2.OpenSessionResponse) -> None:
         """Notes where the session is now; what was to be sent again has been."""
         self.handle, self.server_instance = opened.handle, opened.server_instance

@@ -70,10 +70,11 @@ class UnderWay(ABC):
         gone: dict[int, Reason] = {}
         for refused in response.errors:
             row, problem = self.rows[refused.row], from_status(refused.error)
-            recovering = self.exchange(row).recovering
-            if problem.reason in RESUMED or (recovering and problem.reason in BEHIND):
+            exchange = self.exchange(row)
+            behind = exchange.recovering and problem.reason in BEHIND
+            if problem.reason and (problem.reason in RESUMED or behind or exchange.stands_before(problem)):
                 gone[row] = problem.reason
-                self.exchange(row).recovering = True
+                exchange.recovering = True
             else:
                 self.give_up(row, problem)
         return gone
