@@ -248,11 +248,12 @@ async def test_what_waits_is_bounded():
     async with serving(limits=Limits(pending_steps=5)) as served, grpc.aio.insecure_channel(served.address) as channel:
         stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         served.summing.hold()
-        answers = asyncio.create_task(streamed(stub, *(request(id=str(n), start=n == 0) for n in range(20))))
+        answers = aiter(stub.ModelStreamInfer(iter([request(id=str(n), start=n == 0) for n in range(20)])))
+        first = told(await anext(answers))  # that one is refused, since nothing runs
         await served.summing.until(1)
         await waiting(served, 5)
         served.summing.release()
-        heard = dict(await answers)
+        heard = dict([first, *[told(answer) async for answer in answers]])
     assert [heard[str(n)] for n in range(6)] == [1, 2, 3, 4, 5, 6]
     assert any("wait for their turn" in str(answer) for answer in heard.values())
 
