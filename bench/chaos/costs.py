@@ -1,56 +1,74 @@
-"""What durability costs: steps a second in memory, with checkpoints every 64 timesteps, and committed, in turn on one machine."""
+"""What durability costs: sessions in memory, with checkpoints every 64 timesteps, and committed, by turns on one server."""
 
 from __future__ import annotations
 
 import shutil
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 from bench.chaos.place import Told
 from bench.chaos.processes import keys
-from bench.chaos.store import redis
+from bench.chaos.store import Redis, redis
 from bench.models import fill
-from bench.processes import Load, statewise
+from bench.processes import Load, Server, statewise
 
-MODEL, SECONDS, ROUNDS = "lstm-256", 4.0, 3
+MODEL, SECONDS, ROUNDS = "lstm-256", 2.0, 9
+EVERY = 64
 LOADS = {
     "frames of 256": ["frames", "--sessions", "256"],
     "single steps, 64 sessions": ["coalesced", "--sessions", "64"],
 }
-MODES = {
-    "memory": [],
-    "checkpoint": ["--durability", "checkpoint", "--checkpoint-every", "64"],
-    "commit": ["--durability", "commit"],
-}
+MODES = ("memory", "checkpoint", "commit")
 WORTH = 0.9
 """What checkpoints are to leave of the speed in memory."""
 
 
+class Turn(NamedTuple):
+    """What a load got done: steps a second, and CPU microseconds a step of everybody who worked for it."""
+
+    rate: float
+    client: float
+    server: float
+    store: float
+
+
 def costs(home: Path) -> Told:
-    """Measures each mode in turn, several rounds, with a real redis-server."""
+    """Measures each mode in turn, several rounds, with a real redis-server; shares are of the same round's rate in memory."""
     told = Told("cost of durability")
-    repository = fill(home / "models")
-    rates: dict[tuple[str, str], list[float]] = {}
-    for _ in range(ROUNDS):
-        for mode, options in MODES.items():
-            shutil.rmtree(home / "run", ignore_errors=True)
-            with redis(home / "run" / "redis") as store:
-                stored = ["--store", store.address, "--seal-keys", str(keys(home / "run" / "keys"))]
-                with statewise(repository, *stored, *options) as server:
-                    for name, words in LOADS.items():
-                        rates.setdefault((name, mode), []).append(_rate(server.address, words))
-    for name in LOADS:
-        middle = {mode: statistics.median(rates[name, mode]) for mode in MODES}
-        for mode, rate in middle.items():
-            told.facts[f"{name}, {mode}"] = f"{rate:10,.0f} steps/s, {rate / middle['memory']:.2f} of memory"
-        share = middle["checkpoint"] / middle["memory"]
-        told.hold(share >= WORTH, f"{name}: checkpoints leave {share:.2f} of the speed in memory, not {WORTH}")
+    shutil.rmtree(home / "run", ignore_errors=True)
+    stored = ["--seal-keys", str(keys(home / "run" / "keys")), "--checkpoint-every", str(EVERY)]
+    with redis(home / "run" / "redis") as store, statewise(fill(home / "models"), "--store", store.address, *stored) as server:
+        for name, words in LOADS.items():
+            rounds = [{mode: _turn(server, store, [*words, "--durability", mode]) for mode in MODES} for _ in range(ROUNDS)]
+            for mode in MODES:
+                told.facts[f"{name}, {mode}"] = _told([turns[mode] for turns in rounds], _share(rounds, mode))
+            left = _share(rounds, "checkpoint")
+            told.hold(left >= WORTH, f"{name}: checkpoints leave {left:.2f} of the speed in memory, not {WORTH}")
     return told
 
 
-def _rate(address: str, words: list[str]) -> float:
-    load = Load([*words, "--address", address, "--model", MODEL, "--seconds", str(SECONDS)])
+def _turn(server: Server, store: Redis, words: list[str]) -> Turn:
+    assert store.process
+    redis_server = psutil.Process(store.process.pid)
+    load = Load([*words, "--address", server.address, "--model", MODEL, "--seconds", str(SECONDS)])
     load.until_ready()
+    before = server.cpu_seconds(), sum(redis_server.cpu_times()[:2])
     load.go()
     report = load.report()
-    return float(report["steps"]) / float(report["seconds"])
+    used = server.cpu_seconds() - before[0], sum(redis_server.cpu_times()[:2]) - before[1]
+    client, of_server, of_store = (seconds / report["steps"] * 1e6 for seconds in (report["cpu_seconds"], *used))
+    return Turn(report["steps"] / report["seconds"], client, of_server, of_store)
+
+
+def _share(rounds: list[Mapping[str, Turn]], mode: str) -> float:
+    return statistics.median(turns[mode].rate / turns["memory"].rate for turns in rounds)
+
+
+def _told(turns: list[Turn], share: float) -> str:
+    middle = Turn(*(statistics.median(each) for each in zip(*turns, strict=True)))
+    used = f"client {middle.client:.1f}, server {middle.server:.1f}, store {middle.store:.1f} µs of CPU a step"
+    return f"{middle.rate:8,.0f} steps/s, {share:.2f} of memory; {used}"
