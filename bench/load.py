@@ -129,7 +129,9 @@ def position_field(tag: int | None, position: int) -> bytes:
 async def frames(options: argparse.Namespace) -> None:
     """One frame of sessions, stepped again and again."""
     async with AsyncClient(options.address, timeout_seconds=120) as client:
-        sessions = await asyncio.gather(*(client.open_session(options.model, durability=options.durability) for _ in range(options.sessions)))
+        sessions = await asyncio.gather(
+            *(client.open_session(options.model, durability=options.durability) for _ in range(options.sessions))
+        )
         frame = client.frame(sessions)
         features = sessions[0].model.inputs[0].shape[0]
         x = np.random.default_rng(0).standard_normal((options.sessions, options.timesteps, features)).astype(np.float32)
@@ -147,7 +149,9 @@ async def frames(options: argparse.Namespace) -> None:
 async def coalesced(options: argparse.Namespace) -> None:
     """Sessions of one client, each stepped for itself."""
     async with AsyncClient(options.address, timeout_seconds=120) as client:
-        sessions = await asyncio.gather(*(client.open_session(options.model, durability=options.durability) for _ in range(options.sessions)))
+        sessions = await asyncio.gather(
+            *(client.open_session(options.model, durability=options.durability) for _ in range(options.sessions))
+        )
         x = np.random.default_rng(0).standard_normal(sessions[0].model.inputs[0].shape).astype(np.float32)
 
         def loop(session: Any) -> Loop:

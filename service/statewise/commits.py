@@ -1,13 +1,15 @@
 """What sessions become durable by: steps that are in the store before they are answered, and checkpoints that follow behind.
 
     ran ─→ `keep` ─→ keeper … store ─→ known to sessions and askers, or the session is lost here
-    known ─→ `checkpoint` ─→ keeper … store ─→ `Durable.kept`
+    known ─→ `checkpoint_soon` ─→ `checkpoint` ─→ keeper … store ─→ `Durable.kept`
 
-A step that is kept counts as running until the store has told: its row, its place in the chain and who waits for it stay.
+A step that is kept counts as running until the store has told: its row, its place in the chain and who waits for it stay. Nobody
+waits for a checkpoint, so those that come due within a moment are made together: a few at a time would cost many times as much.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +28,8 @@ from statewise.stores import Outcome
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
+GATHER_SECONDS = 0.1
+"""How long a checkpoint that is due waits for others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +98,8 @@ class Commits:
         self._settling = settling
         self._clock = clock
         self._moved = moved
+        self._due: dict[Served, list[tuple[Indices, NDArray[np.uint64]]]] = {}  # sessions and their handles
+        self._timer: asyncio.TimerHandle | None = None
 
     def keep(self, ran: Ran) -> None:
         """Puts what steps made of their sessions into the store, and makes them known once it has told."""
@@ -106,6 +112,24 @@ class Commits:
         ]
         done = functools.partial(self._settling.guarded, self._kept, ran)
         self._keeper.put(self._keeper.bundle(ran.model, sessions, ran.targets, starts + timesteps, done, fresh=fresh))
+
+    def checkpoint_soon(self, model: Served, sessions: Indices) -> None:
+        """Puts sessions that are marked `busy` into the store as they will stand in a moment, with others."""
+        if not len(sessions):
+            return
+        self._due.setdefault(model, []).append((sessions, self._sessions.directory.handles[sessions]))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._settling.guarded, self.checkpoint_now)
+
+    def checkpoint_now(self) -> None:
+        """Puts those into the store that `checkpoint_soon` has gathered, and that have not ended meanwhile."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        due, self._due = self._due, {}
+        for model, gathered in due.items():
+            sessions, handles = (np.concatenate(each) for each in zip(*gathered, strict=True))
+            self.checkpoint(model, sessions[self._sessions.directory.handles[sessions] == handles])
 
     def checkpoint(self, model: Served, sessions: Indices) -> None:
         """Puts sessions that are marked `busy` into the store as they stand; they go on meanwhile."""

@@ -169,12 +169,17 @@ class Ownership:
     async def hand_over(self) -> None:
         """Puts all durable sessions into the store that are not there as they stand, and ends them here; for the drain."""
         durable, table = self._sessions.durable, self._sessions
-        await self.keeper.until_quiet()
+        await self.until_quiet()
         behind = [session for session in durable.sessions if table.position[session] > durable.stored[session]]
         self._put(np.array(behind, np.int64))
         await self.keeper.until_quiet()
         for session in durable.sessions:
             self._end(session)
+
+    async def until_quiet(self) -> None:
+        """Returns when all checkpoints that are due have been made."""
+        self._commits.checkpoint_now()
+        await self.keeper.until_quiet()
 
     async def let_go(self, sessions: Indices) -> dict[str, float]:
         """Moves sessions into the store, to be resumed from there; one that is stepped meanwhile stays.

@@ -120,7 +120,7 @@ class Kept:
     async def quiet(self) -> None:
         """Returns when all that was to be stored is."""
         await self.host.batcher.until_quiet()
-        await self.host._ownership.keeper.until_quiet()
+        await self.host._ownership.until_quiet()
 
 
 async def heard(listener: Listener) -> Told:

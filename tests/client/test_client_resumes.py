@@ -12,17 +12,17 @@ from builders.astray import routed
 from builders.kept import SEALER
 from builders.summing import serving, serving_apart
 from statewise.client import AsyncClient, AsyncSession, Client
-from statewise.client.exchange import Asked
+from statewise.client.exchange import Asked, Exchange
 from statewise.client.frames import Steps
 from statewise.client.lane import Lane
 from statewise.client.opening import resume_request
-from statewise.client.recovery import Given, Kept, replay
+from statewise.client.recovery import Kept, replay
 from statewise.errors import InvalidInput, Overloaded, SessionGone, Unavailable
 from statewise.host import Durably
 from statewise.stores.memory import MemoryStore
 from statewise.stores.sqlite import SqliteStore
 from statewise.tensors import decode, encode
-from statewise.v1 import sequence_pb2
+from statewise.v1 import sequence_pb2, tensor_pb2
 
 MODES = [{"durability": "commit"}, {"durability": "checkpoint", "checkpoint_every": 5}]
 
@@ -95,7 +95,7 @@ async def test_what_is_kept_is_what_the_store_has_not(pair):
         most = 0
         for _ in range(40):
             await kept.step([[1, 1], [1, 1]])
-            await first.host._ownership.keeper.until_quiet()
+            await first.host._ownership.until_quiet()
             most = max(most, len(kept._exchange.kept))
             assert kept.position - kept.durable_position == 2 * len(kept._exchange.kept)
             assert kept._exchange.kept.bytes == 16 * len(kept._exchange.kept)
@@ -115,7 +115,7 @@ async def test_past_the_callers_bound_a_step_is_refused_until_the_store_has_caug
             with pytest.raises(Overloaded, match="kept_bytes: the store holds the session at 0"):
                 await step
         first.host._ownership._put(np.array([0]))
-        await first.host._ownership.keeper.until_quiet()
+        await first.host._ownership.until_quiet()
         assert (await session.step([1, 1])).tolist() == [5, 5]
 
 
@@ -246,7 +246,7 @@ def given(*lengths, start=0):
     """Returns steps of these lengths, one behind another."""
     made = []
     for length in lengths:
-        made.append(Given(start, length, {"x": np.arange(start, start + length)[:, None].astype(np.float32)}))
+        made.append(Asked(None, None, {"x": np.arange(start, start + length)[:, None].astype(np.float32)}, start, length, False))
         start += length
     return made
 
@@ -254,7 +254,7 @@ def given(*lengths, start=0):
 def test_what_is_sent_again_is_what_was_sent_in_order():
     """Many timesteps go together, up to a limit; a step is never cut."""
     steps = given(1, 2, 3, 500, 600, 1, start=7)
-    requests = list(replay(steps, 99))
+    requests = list(replay([each.of(None) for each in steps], 7, 99))
     sent = np.concatenate([decode(request.inputs[0])[0, :, 0] for request in requests])
     assert sent.tolist() == list(range(7, 7 + 1107))
     assert [decode(request.inputs[0]).shape[1] for request in requests] == [506, 600, 1]
@@ -306,7 +306,10 @@ async def test_a_session_that_is_gone_again_is_being_resumed_again(pair):
 def test_a_step_that_was_answered_cannot_fail_any_more():
     """An attempt to resume that fails late, when another has succeeded and the step has run, is of no account."""
     heard = []
-    frame = Steps([Asked(None, None, {}, 0, 1, True)], lambda _, answered: heard.append(answered.problem))
+    opened = sequence_pb2.OpenSessionResponse()
+    opened.model.spec.inputs.add(name="x", data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1])
+    asked = Exchange(opened).ask([0.0], {}, False, None)
+    frame = Steps([asked], lambda _, answered: heard.append(answered.problem))
     outputs = [encode("y", np.zeros((1, 1, 1), np.float32))]
     frame.read(sequence_pb2.StepFrameResponse(positions=np.array([1], "<u8").tobytes(), outputs=outputs))
     frame.give_up(0, Unavailable("too late"))
@@ -315,16 +318,18 @@ def test_a_step_that_was_answered_cannot_fail_any_more():
 
 def test_what_is_not_kept_cannot_be_sent_again():
     """A session that is resumed inside a step, or before the first that is kept, is lost and not silently wrong."""
-    kept = Kept(1 << 20)
+    kept = Kept(1 << 20, 4)
     for each in given(2, 3, 4):
         kept.add(each)
-    assert [each.position for each in kept.since(2, 9)] == [2, 5]
-    kept.drop(6)
-    assert [each.position for each in kept.since(5, 9)] == [5]
-    for position in (0, 2, 3, 6):
+    assert [each.position for each in kept.last(7)] == [2, 5]
+    kept.drop_before(3)  # inside a step
+    assert [each.position for each in kept.last(4)] == [5]
+    for timesteps in (9, 7, 6, 3):
         with pytest.raises(SessionGone, match="is not kept"):
-            kept.since(position, 9)
+            kept.last(timesteps)
     assert kept.bytes == 16
+    kept.drop_before(-1)  # a checkpoint of what was never answered
+    assert (len(kept), kept.timesteps) == (0, 0)
 
 
 async def test_who_cannot_be_reached_again_is_unavailable(pair):

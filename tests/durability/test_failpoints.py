@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 
 import numpy as np
@@ -62,7 +63,7 @@ async def test_a_server_that_ends_at_any_point_costs_no_output(point, survivor, 
             sessions = [await client.open_session(MODEL, session_id=name, **OPTIONS[name]) for name in SESSIONS]
             wire.open.clear()
             wire.home = only.address
-            living = asyncio.create_task(live(sessions))
+            living = asyncio.create_task(live(sessions, process))
             assert await asyncio.to_thread(process.wait, 60) == -signal.SIGKILL
             held = {name: await stored(redis_server.address, secret, name) for name in OPTIONS if OPTIONS[name]}
             wire.open.set()
@@ -71,7 +72,7 @@ async def test_a_server_that_ends_at_any_point_costs_no_output(point, survivor, 
                 await session.close()
     assert memory[-1].reason is Reason.LOST
     async with AsyncClient(only.address) as client:
-        undisturbed = await (await client.open_session(MODEL)).step(series(0, 0, STEPS))
+        undisturbed = await (await client.open_session(MODEL)).step(series(0, 0, len(durable[0])))
     for outputs in durable:
         assert np.abs(np.stack(outputs) - undisturbed).max() <= 1e-5 * np.abs(undisturbed).max()
     if point in CHECKPOINTS:
@@ -85,10 +86,14 @@ async def test_a_server_that_ends_at_any_point_costs_no_output(point, survivor, 
         assert reply.tobytes() == durable[-1][AT].tobytes()
 
 
-async def live(sessions):
-    """Steps sessions side by side, until they fail; returns what each was told."""
+async def live(sessions, process):
+    """Steps sessions side by side, until they fail or their server has ended and they have gone on; returns what each was told."""
     told = [[] for _ in sessions]
-    for position in range(STEPS):
+    ended = False
+    for position in itertools.count():
+        if ended and position >= STEPS:
+            break
+        ended = process.poll() is not None
         x = series(0, position, 1)[0]
         going = [row for row in range(len(sessions)) if not told[row] or isinstance(told[row][-1], np.ndarray)]
         outcomes = await asyncio.gather(*(sessions[row].step(x) for row in going), return_exceptions=True)

@@ -135,7 +135,7 @@ class AsyncClient:
         given = since(exchange, opened.position)
         call = self._stub.StepFrame(metadata=self._metadata)
         try:
-            for request in replay(given, opened.handle):
+            for request in replay(given, opened.position, opened.handle):
                 await call.write(request)
                 check_replayed(await call.read())
             await call.done_writing()
@@ -172,7 +172,7 @@ class AsyncClient:
 
     def _send(self, asked: Asked) -> Answer:
         if self._closed:
-            asked.exchange.tail -= asked.timesteps
+            asked.exchange.take_back(asked.timesteps)
             raise closed(self.address)
         return self._lane.send(asked)
 

@@ -1,12 +1,14 @@
 """One session's side of the protocol, without any I/O: shapes, dtypes and positions. Both clients talk through it.
 
-`ask` turns what the caller gives into what is asked, and counts its timesteps; `settle` takes them as consumed, or back, when the
-answer arrives, whether or not anybody still waits for it; `answer` turns it into arrays, or raises. The server counts the same on
-its side, so both agree on the position without asking; and what was asked can be sent again, with its position, on any stream.
+`ask` turns what the caller gives into what is asked, and counts its timesteps; `advance` takes them as consumed, `take_back` takes
+them back, when the answer arrives, whether or not anybody still waits for it; `answer` turns it into arrays, or raises. The server
+counts the same on its side, so both agree on the position without asking; and what was asked can be sent again, with its position,
+on any stream.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
@@ -58,23 +60,22 @@ class Asked:
     timesteps: int
     single: bool
 
+    def of(self, _: Exchange) -> dict[str, Array]:
+        """See `Given`."""
+        return self.arrays
+
 
 class Answered(NamedTuple):
     """The answer to a step: a row of what its frame returned, or why it failed.
 
     Attributes:
-        outputs: of all rows of the frame, `[rows, timesteps, …]` each.
+        outputs: of all rows that were answered together, `[rows, timesteps, …]` each.
         row: the step's own.
-        retiring: whether the session's model version leaves memory with its last session.
-        durable: up to which position the store holds the session.
     """
 
-    position: int
     outputs: Mapping[str, Array]
     row: int = 0
     problem: StatewiseError | None = None
-    retiring: bool = False
-    durable: int = 0
 
 
 class Exchange:
@@ -105,7 +106,8 @@ class Exchange:
         self.retiring = False
         self.durability = opened.durability
         self.durable_position = opened.durable_position
-        self.kept = Kept(kept_bytes) if opened.durability == sequence_pb2.DURABILITY_CHECKPOINT else None
+        checkpoints = opened.durability == sequence_pb2.DURABILITY_CHECKPOINT
+        self.kept = Kept(kept_bytes, self._timestep_bytes()) if checkpoints else None
         self.recovering = False
         self.settled: Callable[[], None] = _nothing
 
@@ -124,28 +126,24 @@ class Exchange:
         """Returns the inputs of many sessions, `[sessions, timesteps, …]`, and whether they were given without a time axis."""
         return self._timed(x, extra, (sessions,))
 
-    def settle(self, asked: Asked, answered: Answered) -> None:
-        """Notes the outcome of a step."""
-        if answered.problem:
-            self.tail -= asked.timesteps
-        else:
-            if self.kept is not None:
-                self.kept.add(Given(asked.position, asked.timesteps, asked.arrays))
-            self.advance(answered.position, answered.retiring, answered.durable)
-        self.settled()
-
-    def advance(self, position: int, retiring: bool, durable: int) -> None:
-        """Notes that a step has run, and how far the store is; its inputs are in `kept` by now, if they are to be."""
+    def advance(self, position: int, given: Given, retiring: bool, durable: int) -> None:
+        """Notes that a step has run, and how far the store is."""
         self.position = position
         self.retiring = retiring
+        if self.kept is not None:
+            self.kept.add(given)
         if durable > self.durable_position:
             self.hear_of(durable)
+
+    def take_back(self, timesteps: int) -> None:
+        """Notes that a step has failed."""
+        self.tail -= timesteps
 
     def hear_of(self, durable: int) -> None:
         """Notes up to which position the store holds the session, and keeps nothing from before."""
         self.durable_position = max(durable, self.durable_position)
         if self.kept is not None:
-            self.kept.drop(self.durable_position)
+            self.kept.drop_before(self.position - self.durable_position)
 
     @property
     def full(self) -> bool:
@@ -215,6 +213,9 @@ class Exchange:
             return value.copy()
         return cast(tensor, value, leading)
 
+    def _timestep_bytes(self) -> int:
+        return sum(dtype.itemsize * math.prod(tensor.shape) for tensor, dtype in self._inputs.values())
+
     def _unknown(self, name: str) -> NoReturn:
         names = ", ".join(tensor.name for tensor in self.model.inputs)
         raise error(Reason.BAD_FIELD, f"{name}: not an input of {self.model.name!r}, which takes {names}", field=name)
@@ -244,9 +245,10 @@ class Recovered:
         self._exchanges.clear()
 
 
-def since(exchange: Exchange, position: int) -> list[Given]:
+def since(exchange: Exchange, position: int) -> list[Mapping[str, Array]]:
     """Returns what brings a session that is resumed at `position` to where its answers have come; raises `SessionGone`."""
-    return (exchange.kept or Kept(0)).since(position, exchange.position)
+    kept = exchange.kept or Kept(0, 1)
+    return [given.of(exchange) for given in kept.last(exchange.position - position)]
 
 
 def check_replayed(response: Any) -> None:

@@ -6,6 +6,7 @@ asks for the rest again, with the same positions.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from statewise.client.exchange import Answered, Asked, Exchange, Kind
 from statewise.client.failures import from_status
-from statewise.client.recovery import BEHIND, RESUMED, Given, Whereabouts
+from statewise.client.recovery import BEHIND, RESUMED, Whereabouts
 from statewise.errors import Reason, StatewiseError, Unavailable
 from statewise.tensors import decode, encode
 from statewise.v1 import sequence_pb2
@@ -28,24 +29,60 @@ Array = NDArray[Any]
 
 
 class UnderWay(ABC):
-    """A frame under way. `rows` are those that the message on the stream asks for and that are not answered."""
+    """A frame under way: a row for each of distinct sessions.
 
-    def __init__(self, count: int) -> None:
-        self.rows = list(range(count))
+    Args:
+        positions: `[rows]`, where the sessions stand before it.
+        arrays: the inputs, `[rows, timesteps, …]` each.
+
+    Attributes:
+        rows: those that the message on the stream asks for and that are not answered.
+    """
+
+    def __init__(
+        self,
+        exchanges: Sequence[Exchange],
+        positions: Sequence[int],
+        arrays: Mapping[str, Array],
+        timesteps: int,
+        last: bool,
+        timeout_seconds: float | None,
+    ) -> None:
+        self.rows = list(range(len(exchanges)))
         self._left = set(self.rows)
+        self._exchanges = exchanges
+        self._positions = np.array(positions, "<u8")
+        self._arrays = arrays
+        self._timesteps = timesteps
+        self._last = last
+        self._timeout_seconds = timeout_seconds
 
     @property
     def done(self) -> bool:
         """Whether every row is answered."""
         return not self._left
 
-    @abstractmethod
     def request(self, request_id: int) -> sequence_pb2.StepFrameRequest:
         """Returns the message that asks for what is left."""
+        exchanges, arrays, positions = self._exchanges, self._arrays, self._positions
+        if len(self.rows) < len(exchanges):
+            exchanges = [exchanges[row] for row in self.rows]
+            arrays = {name: array[self.rows] for name, array in arrays.items()}
+            positions = positions[self.rows]
+        request = sequence_pb2.StepFrameRequest(
+            request_id=request_id,
+            handles=np.array([exchange.handle for exchange in exchanges], "<u8").tobytes(),
+            positions=positions.tobytes(),
+            inputs=[encode(name, array) for name, array in arrays.items()],
+            output_timesteps=sequence_pb2.OUTPUT_TIMESTEPS_LAST if self._last else sequence_pb2.OUTPUT_TIMESTEPS_ALL,
+        )
+        if self._timeout_seconds is not None:
+            request.timeout.FromNanoseconds(round(self._timeout_seconds * 1e9))
+        return request
 
-    @abstractmethod
     def exchange(self, row: int) -> Exchange:
         """Returns the session of a row."""
+        return self._exchanges[row]
 
     @abstractmethod
     def take(
@@ -70,7 +107,7 @@ class UnderWay(ABC):
         gone: dict[int, Reason] = {}
         for refused in response.errors:
             row, problem = self.rows[refused.row], from_status(refused.error)
-            exchange = self.exchange(row)
+            exchange = self._exchanges[row]
             behind = exchange.recovering and problem.reason in BEHIND
             if problem.reason and (problem.reason in RESUMED or behind or exchange.stands_before(problem)):
                 gone[row] = problem.reason
@@ -86,7 +123,7 @@ class UnderWay(ABC):
         """
         astray = False
         for row, reason in list(gone.items()):
-            exchange = self.exchange(row)
+            exchange = self._exchanges[row]
             try:
                 astray |= whereabouts.astray(exchange, exchange.position, reason, now)
             except Unavailable as problem:
@@ -98,6 +135,7 @@ class UnderWay(ABC):
         """Fails a row, unless it has been answered: its session may have been resumed a second time meanwhile, and stepped."""
         if row in self._left:
             self._left.discard(row)
+            self._exchanges[row].take_back(self._timesteps)
             self.refuse(row, problem)
 
     def fail(self, problem: StatewiseError) -> None:
@@ -114,34 +152,27 @@ class Steps(UnderWay):
     """Steps of one kind and of distinct sessions that happened to be asked for at about the same time."""
 
     def __init__(self, steps: Sequence[Asked], settled: Callable[[Asked, Answered], None]) -> None:
-        super().__init__(len(steps))
-        self._steps = steps
-        self._settled = settled
-
-    def request(self, request_id: int) -> sequence_pb2.StepFrameRequest:
-        """See `UnderWay`."""
-        steps = [self._steps[row] for row in self.rows]
-        first, exchanges = steps[0], [asked.exchange for asked in steps]
+        first = steps[0]
         # To stack them would take five times as long.
         flat = {name: np.concatenate([asked.arrays[name] for asked in steps]) for name in first.arrays}
-        columns = {name: array.reshape(len(steps), len(array) // len(steps), *array.shape[1:]) for name, array in flat.items()}
-        positions = np.array([asked.position for asked in steps], "<u8")
-        return _request(request_id, exchanges, positions, columns, first.kind.last, first.kind.timeout_seconds)
-
-    def exchange(self, row: int) -> Exchange:
-        """See `UnderWay`."""
-        return self._steps[row].exchange
+        arrays = {name: array.reshape(len(steps), len(array) // len(steps), *array.shape[1:]) for name, array in flat.items()}
+        told = first.timesteps, first.kind.last, first.kind.timeout_seconds
+        super().__init__([asked.exchange for asked in steps], [asked.position for asked in steps], arrays, *told)
+        self._steps = steps
+        self._settled = settled
 
     def take(
         self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
     ) -> None:
         """See `UnderWay`."""
         for place, (row, position, held) in enumerate(zip(rows, positions.tolist(), durable, strict=True)):
-            self._settled(self._steps[row], Answered(position, outputs, place, None, retiring, held))
+            asked = self._steps[row]
+            asked.exchange.advance(position, asked, retiring, held)
+            self._settled(asked, Answered(outputs, place))
 
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """See `UnderWay`."""
-        self._settled(self._steps[row], Answered(self._steps[row].position, {}, problem=problem))
+        self._settled(self._steps[row], Answered({}, problem=problem))
 
 
 class Columns(UnderWay):
@@ -160,54 +191,50 @@ class Columns(UnderWay):
         last: bool,
         timeout_seconds: float | None,
     ) -> None:
-        super().__init__(len(exchanges))
-        self.outputs: dict[str, Array] = {}
-        self.problems: dict[int, StatewiseError] = {}
-        self._exchanges = exchanges
-        self._arrays = arrays
-        self._timesteps = timesteps
-        self._last = last
-        self._timeout_seconds = timeout_seconds
         for exchange in exchanges:
             exchange.refuse_if_full()
-        self._positions = np.array([exchange.tail for exchange in exchanges], "<u8")
+        super().__init__(exchanges, [exchange.tail for exchange in exchanges], arrays, timesteps, last, timeout_seconds)
+        self.outputs: dict[str, Array] = {}
+        self.problems: dict[int, StatewiseError] = {}
+        self._given = _Together(exchanges, arrays, timesteps)
         for exchange in exchanges:
             exchange.tail += timesteps
-
-    def request(self, request_id: int) -> sequence_pb2.StepFrameRequest:
-        """See `UnderWay`."""
-        exchanges, arrays, positions = self._exchanges, self._arrays, self._positions
-        if len(self.rows) < len(exchanges):
-            exchanges = [exchanges[row] for row in self.rows]
-            arrays = {name: array[self.rows] for name, array in arrays.items()}
-            positions = positions[self.rows]
-        return _request(request_id, exchanges, positions, arrays, self._last, self._timeout_seconds)
-
-    def exchange(self, row: int) -> Exchange:
-        """See `UnderWay`."""
-        return self._exchanges[row]
 
     def take(
         self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
     ) -> None:
         """See `UnderWay`."""
+        exchanges, given = self._exchanges, self._given
+        for row, position, held in zip(rows, positions.tolist(), durable, strict=True):
+            exchanges[row].advance(position, given, retiring, held)
         if len(rows) == len(self._exchanges):
             self.outputs = dict(outputs)
-        else:
-            for name, array in outputs.items():
-                whole = self.outputs.setdefault(name, np.zeros((len(self._exchanges), *array.shape[1:]), array.dtype))
-                whole[rows] = array
-        for row, position, held in zip(rows, positions.tolist(), durable, strict=True):
-            exchange = self._exchanges[row]
-            if exchange.kept is not None:
-                here = {name: array[row] for name, array in self._arrays.items()}
-                exchange.kept.add(Given(position - self._timesteps, self._timesteps, here))
-            exchange.advance(position, retiring, held)
+            return
+        for name, array in outputs.items():
+            whole = self.outputs.setdefault(name, np.zeros((len(self._exchanges), *array.shape[1:]), array.dtype))
+            whole[rows] = array
 
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """See `UnderWay`."""
-        self._exchanges[row].tail -= self._timesteps
         self.problems[row] = problem
+
+
+class _Together:
+    """What was given to many sessions together: `Given`, held once for them all until the last has let go of it."""
+
+    def __init__(self, exchanges: Sequence[Exchange], arrays: Mapping[str, Array], timesteps: int) -> None:
+        self.timesteps = timesteps
+        self._exchanges = exchanges
+        self._arrays = arrays
+
+    def of(self, exchange: Exchange) -> dict[str, Array]:
+        """See `Given`."""
+        row = self._rows[exchange]
+        return {name: array[row] for name, array in self._arrays.items()}
+
+    @functools.cached_property
+    def _rows(self) -> dict[Exchange, int]:
+        return {exchange: row for row, exchange in enumerate(self._exchanges)}
 
 
 def frames_of(steps: Sequence[Asked]) -> Iterator[list[Asked]]:
@@ -221,23 +248,3 @@ def frames_of(steps: Sequence[Asked]) -> Iterator[list[Asked]]:
     for kind in sorted(frames, key=lambda kind: kind[0]):
         for start in range(0, len(frames[kind]), FRAME_STEPS):
             yield frames[kind][start : start + FRAME_STEPS]
-
-
-def _request(
-    request_id: int,
-    exchanges: Sequence[Exchange],
-    positions: Array,
-    arrays: Mapping[str, Array],
-    last: bool,
-    timeout_seconds: float | None,
-) -> sequence_pb2.StepFrameRequest:
-    request = sequence_pb2.StepFrameRequest(
-        request_id=request_id,
-        handles=np.array([exchange.handle for exchange in exchanges], "<u8").tobytes(),
-        positions=positions.tobytes(),
-        inputs=[encode(name, array) for name, array in arrays.items()],
-        output_timesteps=sequence_pb2.OUTPUT_TIMESTEPS_LAST if last else sequence_pb2.OUTPUT_TIMESTEPS_ALL,
-    )
-    if timeout_seconds is not None:
-        request.timeout.FromNanoseconds(round(timeout_seconds * 1e9))
-    return request

@@ -185,7 +185,7 @@ class Lane:
             self._flush_soon()
 
     def _settled(self, asked: Asked, answered: Answered) -> None:
-        asked.exchange.settle(asked, answered)
+        asked.exchange.settled()
         _resolve(self._answers.pop(asked), answered)
 
     def _help(self, work: Coroutine[Any, Any, None]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -34,57 +34,69 @@ KEPT_BYTES = 64 * 1024 * 1024
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 1.0
 
 
-class Given(NamedTuple):
-    """The inputs of an answered step, `[timesteps, …]` each."""
+class Given(Protocol):
+    """What was given at a step that was answered; many sessions may share one."""
 
-    position: int
     timesteps: int
-    arrays: Mapping[str, Array]
+
+    def of(self, exchange: Any) -> Mapping[str, Array]:
+        """Returns the inputs of one of its sessions, `[timesteps, …]` each."""
 
 
 class Kept:
-    """The inputs since the last position that the store holds, of one session.
+    """What was given since the last position that the store holds, of one session, without a gap.
+
+    Args:
+        limit_bytes: past it no step is sent, until the store has caught up.
+        timestep_bytes: what the inputs of one timestep take.
 
     Attributes:
-        bytes: what they take.
-        limit_bytes: past it no step is sent, until the store has caught up.
+        timesteps: how many are kept.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.bytes = 0
-        self.limit_bytes = limit_bytes
+    __slots__ = ("_given", "_limit", "_timestep_bytes", "timesteps")
+
+    def __init__(self, limit_bytes: int, timestep_bytes: int) -> None:
+        self.timesteps = 0
+        self._timestep_bytes = timestep_bytes
+        self._limit = -(-limit_bytes // timestep_bytes)
         self._given: deque[Given] = deque()
 
     def __len__(self) -> int:
         return len(self._given)
 
     @property
+    def bytes(self) -> int:
+        """What they take."""
+        return self.timesteps * self._timestep_bytes
+
+    @property
     def full(self) -> bool:
         """Whether no step may be sent now."""
-        return self.bytes >= self.limit_bytes
+        return self.timesteps >= self._limit
 
     def add(self, given: Given) -> None:
-        """Keeps the inputs of a step that was answered."""
+        """Keeps what was given at the step that was answered last."""
         self._given.append(given)
-        self.bytes += _size(given)
+        self.timesteps += given.timesteps
 
-    def drop(self, durable: int) -> None:
-        """Lets go of what the store holds."""
-        while self._given and self._given[0].position + self._given[0].timesteps <= durable:
-            self.bytes -= _size(self._given.popleft())
+    def drop_before(self, timesteps: int) -> None:
+        """Lets go of what lies before the last so many timesteps: the store holds it."""
+        while self._given and self.timesteps - self._given[0].timesteps >= timesteps:
+            self.timesteps -= self._given.popleft().timesteps
 
-    def since(self, position: int, until: int) -> list[Given]:
-        """Returns what was given from one position to another; raises `SessionGone` if it is not all there."""
-        given = [each for each in self._given if position <= each.position < until]
-        at = position
-        for each in given:
-            if each.position != at:
+    def last(self, timesteps: int) -> list[Given]:
+        """Returns what was given in the last so many timesteps; raises `SessionGone` if it is not all there."""
+        missing, given = timesteps, list[Given]()
+        for each in reversed(self._given):
+            if missing <= 0:
                 break
-            at += each.timesteps
-        if at != until:
-            message = f"the session is resumed at {position}, {until} was answered, and what was sent since is not kept"
+            given.append(each)
+            missing -= each.timesteps
+        if missing:
+            message = f"the session is resumed {timesteps} timesteps before its last answer, and what was sent since is not kept"
             raise error(Reason.LOST, message)
-        return given
+        return given[::-1]
 
 
 class Whereabouts(Generic[Session]):
@@ -128,22 +140,26 @@ def too_far(kept: Kept, position: int, durable: int) -> StatewiseError:
     return Overloaded(f"{message}, as much as may be kept", Reason.OVERLOADED, retry_after_seconds=1.0)
 
 
-def replay(given: Sequence[Given], handle: int) -> Iterator[sequence_pb2.StepFrameRequest]:
-    """Yields the steps that bring a session up again: the same timesteps in the same order, many in one message."""
-    while given:
+def replay(steps: Sequence[Mapping[str, Array]], position: int, handle: int) -> Iterator[sequence_pb2.StepFrameRequest]:
+    """Yields what brings a session up again from a position: the same timesteps in the same order, many in one message.
+
+    Args:
+        steps: the inputs, `[timesteps, …]` each.
+    """
+    while steps:
         count, timesteps = 0, 0
-        while count < len(given) and (not count or timesteps + given[count].timesteps <= REPLAYED):
-            timesteps += given[count].timesteps
+        while count < len(steps) and (not count or timesteps + _length(steps[count]) <= REPLAYED):
+            timesteps += _length(steps[count])
             count += 1
-        arrays = {name: np.concatenate([each.arrays[name] for each in given[:count]])[None] for name in given[0].arrays}
+        arrays = {name: np.concatenate([each[name] for each in steps[:count]])[None] for name in steps[0]}
         yield sequence_pb2.StepFrameRequest(
-            request_id=given[0].position,
+            request_id=position,
             handles=np.array([handle], "<u8").tobytes(),
-            positions=np.array([given[0].position], "<u8").tobytes(),
+            positions=np.array([position], "<u8").tobytes(),
             inputs=[encode(name, array) for name, array in arrays.items()],
             output_timesteps=sequence_pb2.OUTPUT_TIMESTEPS_LAST,
         )
-        given = given[count:]
+        steps, position = steps[count:], position + timesteps
 
 
 def may_be_tried_again(problem: StatewiseError) -> bool:
@@ -159,5 +175,5 @@ def waits() -> Iterator[float]:
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
 
-def _size(given: Given) -> int:
-    return sum(array.nbytes for array in given.arrays.values())
+def _length(step: Mapping[str, Array]) -> int:
+    return len(next(iter(step.values())))

@@ -220,7 +220,7 @@ class Stream:
                 self._put(frame)
 
     def _settled(self, asked: Asked, answered: Answered) -> None:
-        asked.exchange.settle(asked, answered)
+        asked.exchange.settled()
         self._answers.pop(asked).set_result(answered)
 
     def _nothing_left(self) -> bool:

@@ -152,7 +152,7 @@ class Client:
             time.sleep(pause)
 
     def _replay(self, exchange: Exchange, opened: sequence_pb2.OpenSessionResponse) -> None:
-        requests = list(replay(since(exchange, opened.position), opened.handle))
+        requests = list(replay(since(exchange, opened.position), opened.position, opened.handle))
         try:
             for request in requests:
                 for response in self._stub.StepFrame(iter([request]), metadata=self._metadata):
