@@ -489,7 +489,7 @@ class Batcher:
         answer = Answer(positions, ran.outputs, model.retiring, self._durable(sessions))
         if self._sessions.durable.count > self._sessions.durable.committing:
             assert self.commits
-            self.commits.checkpoint_soon(model, sessions[self._sessions.durable.due(sessions, positions)])
+            self.commits.checkpoint_soon()
         column.audience.answer(part.places, answer)
         if self._joined:
             self._answer_joined(steps, answer)

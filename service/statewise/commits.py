@@ -1,10 +1,10 @@
 """What sessions become durable by: steps that are in the store before they are answered, and checkpoints that follow behind.
 
     ran ─→ `keep` ─→ keeper … store ─→ known to sessions and askers, or the session is lost here
-    known ─→ `checkpoint_soon` ─→ `checkpoint` ─→ keeper … store ─→ `Durable.kept`
+    known ─→ `checkpoint_soon` ─→ `checkpoint_due` ─→ keeper … store ─→ `Durable.kept`
 
 A step that is kept counts as running until the store has told: its row, its place in the chain and who waits for it stay. Nobody
-waits for a checkpoint, so those that come due within a moment are made together: a few at a time would cost many times as much.
+waits for a checkpoint, so those that come due within a moment are made together: a few at a time would cost several times as much.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from statewise.columns import Part
 from statewise.errors import Reason, StatewiseError, error
 from statewise.keeper import Keeper
 from statewise.masks import every, some
-from statewise.models import Served
+from statewise.models import Models, Served
 from statewise.sessions import RETRY_SECONDS, Failures, Kept, Sessions
 from statewise.stores import Outcome
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
 GATHER_SECONDS = 0.1
-"""How long a checkpoint that is due waits for others."""
+"""How often it is looked for sessions that have come to a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,16 +89,17 @@ class Commits:
         self,
         keeper: Keeper,
         sessions: Sessions,
+        models: Models,
         settling: Settling,
         clock: Callable[[], float],
         moved: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._keeper = keeper
         self._sessions = sessions
+        self._models = models
         self._settling = settling
         self._clock = clock
         self._moved = moved
-        self._due: dict[Served, list[tuple[Indices, NDArray[np.uint64]]]] = {}  # sessions and their handles
         self._timer: asyncio.TimerHandle | None = None
 
     def keep(self, ran: Ran) -> None:
@@ -113,28 +114,25 @@ class Commits:
         done = functools.partial(self._settling.guarded, self._kept, ran)
         self._keeper.put(self._keeper.bundle(ran.model, sessions, ran.targets, starts + timesteps, done, fresh=fresh))
 
-    def checkpoint_soon(self, model: Served, sessions: Indices) -> None:
-        """Puts sessions that are marked `busy` into the store as they will stand in a moment, with others."""
-        if not len(sessions):
-            return
-        self._due.setdefault(model, []).append((sessions, self._sessions.directory.handles[sessions]))
+    def checkpoint_soon(self) -> None:
+        """Has it looked for checkpoints in a moment; called when sessions have gone on."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._settling.guarded, self.checkpoint_now)
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._settling.guarded, self.checkpoint_due)
 
-    def checkpoint_now(self) -> None:
-        """Puts those into the store that `checkpoint_soon` has gathered, and that have not ended meanwhile."""
+    def checkpoint_due(self) -> None:
+        """Puts the sessions into the store that have come to a checkpoint."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        due, self._due = self._due, {}
-        for model, gathered in due.items():
-            sessions, handles = (np.concatenate(each) for each in zip(*gathered, strict=True))
-            self.checkpoint(model, sessions[self._sessions.directory.handles[sessions] == handles])
+        self.checkpoint(self._sessions.durable.due(self._sessions.position))
 
-    def checkpoint(self, model: Served, sessions: Indices) -> None:
+    def checkpoint(self, sessions: Indices) -> None:
         """Puts sessions that are marked `busy` into the store as they stand; they go on meanwhile."""
-        if not len(sessions):
-            return
+        models = self._sessions.model[sessions]
+        for number in set(models.tolist()):
+            self._checkpoint(self._models[number], sessions[models == number])
+
+    def _checkpoint(self, model: Served, sessions: Indices) -> None:
         table = self._sessions
         handles, positions = table.directory.handles[sessions], table.position[sessions]
         done = functools.partial(self._settling.guarded, self._checkpointed, sessions, handles, positions)

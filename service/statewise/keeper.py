@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -135,13 +136,6 @@ class Keeper:
         await asyncio.gather(*self._workers, return_exceptions=True)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def terms(self, session: int, keeping: Keeping | None = None) -> Terms:
-        """Returns how a session was opened."""
-        table = self._sessions
-        told = keeping or table.durable.keeping(session)
-        token, number = table.directory.token(session), int(table.number[session])
-        return Terms(float(table.idle_timeout[session]), int(table.retained[session]), told, token, number)
-
     def bundle(
         self,
         model: Served,
@@ -154,9 +148,12 @@ class Keeper:
         spilled: list[Epoch] | None = None,
     ) -> Bundle:
         """Returns durable sessions, or such as are `spilled` under these epochs, as they are to be put."""
-        table, keeping = self._sessions, None if spilled is None else Keeping()
+        table, pool = self._sessions, model.pool.rows
+        durable, directory = table.durable, table.directory
         numbers = sessions.tolist()
-        pool = model.pool.rows
+        keepings = [Keeping() if spilled else durable.keeping(number) for number in numbers]
+        opened = table.idle_timeout[sessions].tolist(), table.retained[sessions].tolist(), keepings
+        terms = zip(*opened, map(directory.token, numbers), table.number[sessions].tolist(), strict=True)
         if fresh is None:
             pool.hold(rows)
         return Bundle(
@@ -164,9 +161,9 @@ class Keeper:
             sessions,
             rows,
             positions,
-            [table.directory.ids[number] for number in numbers],
-            spilled or [table.durable.epoch(number) or Epoch.fresh() for number in numbers],
-            [self.terms(number, keeping) for number in numbers],
+            [directory.ids[number] for number in numbers],
+            spilled or [durable.epoch(number) or Epoch.fresh() for number in numbers],
+            list(itertools.starmap(Terms, terms)),
             table.replies.rings(model.number, sessions),
             fresh,
             spilled is not None,

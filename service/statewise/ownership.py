@@ -178,7 +178,7 @@ class Ownership:
 
     async def until_quiet(self) -> None:
         """Returns when all checkpoints that are due have been made."""
-        self._commits.checkpoint_now()
+        self._commits.checkpoint_due()
         await self.keeper.until_quiet()
 
     async def let_go(self, sessions: Indices) -> dict[str, float]:
@@ -212,8 +212,7 @@ class Ownership:
     def _put(self, sessions: Indices) -> None:
         sessions = sessions[~self._sessions.durable.busy[sessions]]
         self._sessions.durable.busy[sessions] = True
-        for number in set(self._sessions.model[sessions].tolist()):
-            self._commits.checkpoint(self._models[number], sessions[self._sessions.model[sessions] == number])
+        self._commits.checkpoint(sessions)
 
     async def _stored(self, sessions: Indices, memory: NDArray[np.bool_], epochs: dict[int, Epoch]) -> dict[int, Outcome]:
         """Puts sessions into the store as they stand; returns what became of each, as far as it is known."""

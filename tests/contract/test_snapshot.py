@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from statewise.durability import Durability, Epoch, Keeping
 from statewise.sessions import Kept
 from statewise.snapshot import FARTHEST, FORMAT, Snapshot, SnapshotError, Terms
+from statewise.tensors import decode
 from statewise.v1 import snapshot_pb2, tensor_pb2
 
 STATES = {"h": np.arange(4, dtype=np.float32), "odd/name": np.zeros((2, 3), np.float64)}
@@ -20,6 +21,9 @@ REPLIES = (
 )
 TERMS = Terms(12.5, 3, Keeping(Durability.CHECKPOINT, 17), b"token")
 WHOLE = Snapshot("demand", 3, "abc", FARTHEST, STATES, "spec", "meter 7", Epoch(4, 2**64 - 1), REPLIES, TERMS)
+
+ONE, ONE_OF_TWO = (tensor_pb2.Tensor(name=str(length), data_type=1, shape=[length, 1], data=bytes(4 * length)) for length in (1, 2))
+NO_TIME = tensor_pb2.Tensor(name="y", data_type=1, data=bytes(4))
 
 
 def checked(body):
@@ -53,6 +57,19 @@ def test_a_snapshot_comes_back_as_it_was():
     assert told == [(each.start, each.timesteps, each.digest, listed(each.outputs)) for each in REPLIES]
 
 
+def test_what_is_written_is_what_protobuf_would_write():
+    """The tensors are put behind the rest, each behind what comes before its data: to a reader that is one message like any."""
+    read = snapshot_pb2.Snapshot.FromString(WHOLE.to_bytes()[len(FORMAT) + 32 :])
+    assert snapshot_pb2.Snapshot.FromString(read.SerializeToString()) == read
+    assert [tensor.name for tensor in read.states] == list(STATES)
+    assert (list(read.outputs[0].shape), len(read.outputs[0].data)) == ([3, 2], 24)
+    odd = {"empty": np.zeros((0, 2), np.float32), "scalar": np.array(7, np.int64), "turned": np.arange(6.0).reshape(2, 3).T}
+    states = snapshot_pb2.Snapshot.FromString(Snapshot("m", 1, "d", 1, odd).to_bytes()[len(FORMAT) + 32 :]).states
+    assert [decode(tensor).tolist() for tensor in states] == [array.tolist() for array in odd.values()]
+    with pytest.raises(TypeError, match="h: >f4 cannot travel"):
+        Snapshot("m", 1, "d", 1, {"h": np.zeros(2, ">f4")}).to_bytes()
+
+
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_damage_is_noticed_wherever_it_is(place, change):
     """One byte that differs is enough."""
@@ -77,10 +94,10 @@ def test_what_is_no_snapshot_is_refused_or_read_even_with_a_right_checksum(body)
         assert 0 <= Snapshot.from_bytes(checked(body)).position <= FARTHEST
 
 
-@pytest.mark.parametrize("kind", [b"SWS1", b"SWS3", b"SWS\xff"])
+@pytest.mark.parametrize("kind", [b"SWS2", b"SWS4", b"SWS\xff"])
 def test_another_format_is_refused_by_its_number(kind):
     """What an older or a later version wrote is told apart from what is no snapshot at all."""
-    with pytest.raises(SnapshotError, match=r"of format .*reads format 2 alone"):
+    with pytest.raises(SnapshotError, match=r"of format .*reads format 3 alone"):
         Snapshot.from_bytes(kind + WHOLE.to_bytes()[4:])
     with pytest.raises(SnapshotError, match="not a snapshot"):
         Snapshot.from_bytes(b"PK\x03\x04" + WHOLE.to_bytes())
@@ -94,9 +111,13 @@ def test_another_format_is_refused_by_its_number(kind):
         changed(states=[tensor_pb2.Tensor(name="h", data_type=1, shape=[0, 1 << 40])]),
         changed(states=[tensor_pb2.Tensor(name="h", data_type=99, shape=[1], data=b"1")]),
         changed(states=[tensor_pb2.Tensor(name="h", data_type=6, shape=[1], data=b"\x02")]),
-        changed(replies=[snapshot_pb2.Reply(start=6, timesteps=2)]),
-        changed(replies=[snapshot_pb2.Reply(start=6, timesteps=0)]),
-        changed(replies=[snapshot_pb2.Reply(start=2**63, timesteps=2**63 + 1)]),
+        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[2], digests=[1])),
+        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[0], digests=[1])),
+        changed(replies=snapshot_pb2.Replies(starts=[2**63], timesteps=[2**63 + 1], digests=[1])),
+        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[1])),
+        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[1], digests=[1]), outputs=[ONE, ONE_OF_TWO]),
+        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[1], digests=[1]), outputs=[NO_TIME]),
+        changed(outputs=[ONE]),
         changed(terms=snapshot_pb2.Terms(durability=9)),
     ],
     ids=[
@@ -108,6 +129,10 @@ def test_another_format_is_refused_by_its_number(kind):
         "a reply beyond",
         "a reply of nothing",
         "a reply that wraps",
+        "a reply without a digest",
+        "outputs of more timesteps",
+        "outputs without timesteps",
+        "outputs of no reply",
         "durability",
     ],
 )

@@ -87,6 +87,7 @@ class Exchange:
         retiring: whether new sessions get another version of the model.
         durable_position: up to which position the store holds the session, as far as answers tell.
         kept: the inputs since then; `None` for a session that is not resumed from checkpoints.
+        full: whether so much is kept that no step may be sent.
         recovering: whether it is being resumed.
         settled: called when a step is settled, so that another may be sent.
     """
@@ -108,12 +109,14 @@ class Exchange:
         self.durable_position = opened.durable_position
         checkpoints = opened.durability == sequence_pb2.DURABILITY_CHECKPOINT
         self.kept = Kept(kept_bytes, self._timestep_bytes()) if checkpoints else None
+        self.full = False
         self.recovering = False
         self.settled: Callable[[], None] = _nothing
 
     def ask(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None) -> Asked:
         """Returns what is asked by the next timesteps; raises `InvalidInput` and counts nothing if they do not fit the model."""
-        self.refuse_if_full()
+        if self.full:
+            self.refuse_if_full()
         plain = timeout_seconds is None and not extra and not last
         if plain and type(x) is np.ndarray and x.shape == self._shape and x.dtype == self._dtype:
             asked = Asked(self, self._usual, {self._first: x[None].copy()}, self.tail, 1, True)  # nearly always
@@ -130,8 +133,10 @@ class Exchange:
         """Notes that a step has run, and how far the store is."""
         self.position = position
         self.retiring = retiring
-        if self.kept is not None:
-            self.kept.add(given)
+        kept = self.kept
+        if kept is not None:
+            kept.add(given)
+            self.full = kept.timesteps >= kept.limit
         if durable > self.durable_position:
             self.hear_of(durable)
 
@@ -144,15 +149,11 @@ class Exchange:
         self.durable_position = max(durable, self.durable_position)
         if self.kept is not None:
             self.kept.drop_before(self.position - self.durable_position)
-
-    @property
-    def full(self) -> bool:
-        """Whether so much is kept that no step may be sent."""
-        return self.kept is not None and self.kept.full
+            self.full = self.kept.timesteps >= self.kept.limit
 
     def refuse_if_full(self) -> None:
         """Raises `Overloaded` if so much is kept that no step may be sent."""
-        if self.kept is not None and self.kept.full:
+        if self.full and self.kept is not None:
             raise too_far(self.kept, self.position, self.durable_position)
 
     def stands_before(self, problem: StatewiseError) -> bool:

@@ -192,7 +192,8 @@ class Columns(UnderWay):
         timeout_seconds: float | None,
     ) -> None:
         for exchange in exchanges:
-            exchange.refuse_if_full()
+            if exchange.full:
+                exchange.refuse_if_full()
         super().__init__(exchanges, [exchange.tail for exchange in exchanges], arrays, timesteps, last, timeout_seconds)
         self.outputs: dict[str, Array] = {}
         self.problems: dict[int, StatewiseError] = {}

@@ -52,14 +52,15 @@ class Kept:
 
     Attributes:
         timesteps: how many are kept.
+        limit: with so many no step may be sent.
     """
 
-    __slots__ = ("_given", "_limit", "_timestep_bytes", "timesteps")
+    __slots__ = ("_given", "_timestep_bytes", "limit", "timesteps")
 
     def __init__(self, limit_bytes: int, timestep_bytes: int) -> None:
         self.timesteps = 0
         self._timestep_bytes = timestep_bytes
-        self._limit = -(-limit_bytes // timestep_bytes)
+        self.limit = -(-limit_bytes // timestep_bytes)
         self._given: deque[Given] = deque()
 
     def __len__(self) -> int:
@@ -70,11 +71,6 @@ class Kept:
         """What they take."""
         return self.timesteps * self._timestep_bytes
 
-    @property
-    def full(self) -> bool:
-        """Whether no step may be sent now."""
-        return self.timesteps >= self._limit
-
     def add(self, given: Given) -> None:
         """Keeps what was given at the step that was answered last."""
         self._given.append(given)
@@ -82,8 +78,9 @@ class Kept:
 
     def drop_before(self, timesteps: int) -> None:
         """Lets go of what lies before the last so many timesteps: the store holds it."""
-        while self._given and self.timesteps - self._given[0].timesteps >= timesteps:
-            self.timesteps -= self._given.popleft().timesteps
+        given = self._given
+        while given and self.timesteps - given[0].timesteps >= timesteps:
+            self.timesteps -= given.popleft().timesteps
 
     def last(self, timesteps: int) -> list[Given]:
         """Returns what was given in the last so many timesteps; raises `SessionGone` if it is not all there."""

@@ -15,6 +15,7 @@ from statewise.durability import Durability, Epoch, Keeping
 from statewise.sessions.rows import Indices
 
 NO_TIMESTEPS = 1 << 62
+IN_MEMORY = Keeping()
 
 
 class Durable:
@@ -39,12 +40,14 @@ class Durable:
         self._every = np.zeros(capacity, np.int64)
         self._due = np.full(capacity, NO_TIMESTEPS, np.int64)
         self._epochs: dict[int, Epoch] = {}
+        self._keepings: dict[int, Keeping] = {}
 
     def begin(self, session: int, keeping: Keeping, epoch: Epoch, position: int, now: float) -> None:
         """Enters a session whose snapshot at `position` the store holds."""
         assert session not in self._epochs, "the session is durable already"
         self.count += 1
         self._epochs[session] = epoch
+        self._keepings[session] = keeping
         self.stored[session], self.stored_at[session] = position, now
         if keeping.durability is Durability.COMMIT:
             self.commits[session] = True
@@ -57,6 +60,7 @@ class Durable:
         """Forgets a session, if it was durable."""
         if self._epochs.pop(session, None) is None:
             return
+        del self._keepings[session]
         self.count -= 1
         self.committing -= int(self.commits[session])
         self.commits[session] = self.busy[session] = False
@@ -65,21 +69,17 @@ class Durable:
 
     def keeping(self, session: int) -> Keeping:
         """Returns what a session's client asked for."""
-        if session not in self._epochs:
-            return Keeping()
-        if self.commits[session]:
-            return Keeping(Durability.COMMIT)
-        return Keeping(Durability.CHECKPOINT, int(self._every[session]))
+        return self._keepings.get(session, IN_MEMORY)
 
     def epoch(self, session: int) -> Epoch | None:
         """Returns under which ownership this server holds a session, or `None` if it is not durable."""
         return self._epochs.get(session)
 
-    def due(self, sessions: Indices, positions: Indices) -> Indices:
-        """Returns the places of the sessions that have come to a checkpoint at these positions; those are `busy` from now on."""
-        places = np.flatnonzero((positions >= self._due[sessions]) & ~self.busy[sessions])
-        self.busy[sessions[places]] = True
-        return places
+    def due(self, positions: Indices) -> Indices:
+        """Returns the sessions that have come to a checkpoint, and are `busy` from now on; positions are `[capacity]`."""
+        sessions = np.flatnonzero((positions >= self._due) & ~self.busy)
+        self.busy[sessions] = True
+        return sessions
 
     def kept(self, session: int, position: int, now: float) -> None:
         """Notes that the store holds a session's snapshot at a position."""

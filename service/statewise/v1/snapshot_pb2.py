@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from statewise.v1 import tensor_pb2 as statewise_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstatewise/v1/snapshot.proto\x12\x0cstatewise.v1\x1a\x19statewise/v1/tensor.proto\"\x8f\x02\n\x08Snapshot\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x13\n\x0bspec_digest\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12\x10\n\x08position\x18\x06 \x01(\x04\x12\"\n\x05\x65poch\x18\x07 \x01(\x0b\x32\x13.statewise.v1.Epoch\x12$\n\x06states\x18\x08 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12$\n\x07replies\x18\t \x03(\x0b\x32\x13.statewise.v1.Reply\x12\"\n\x05terms\x18\n \x01(\x0b\x32\x13.statewise.v1.Terms\"(\n\x05\x45poch\x12\x0f\n\x07\x63ounter\x18\x01 \x01(\x04\x12\x0e\n\x06random\x18\x02 \x01(\x06\"`\n\x05Reply\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x11\n\ttimesteps\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x06\x12%\n\x07outputs\x18\x04 \x03(\x0b\x32\x14.statewise.v1.Tensor\"\x91\x01\n\x05Terms\x12\x1c\n\x14idle_timeout_seconds\x18\x01 \x01(\x01\x12\x18\n\x10retained_replies\x18\x02 \x01(\r\x12\x12\n\ndurability\x18\x03 \x01(\r\x12\x18\n\x10\x63heckpoint_every\x18\x04 \x01(\x04\x12\x12\n\nopen_token\x18\x05 \x01(\x0c\x12\x0e\n\x06number\x18\x06 \x01(\x03\"I\n\x06Sealed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\x99\x01\n\x0fio.statewise.v1B\rSnapshotProtoP\x01Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\xf8\x01\x01\xa2\x02\x03STW\xaa\x02\x0cStatewise.V1\xca\x02\x0cStatewise\\V1\xea\x02\rStatewise::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstatewise/v1/snapshot.proto\x12\x0cstatewise.v1\x1a\x19statewise/v1/tensor.proto\"\xb8\x02\n\x08Snapshot\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x13\n\x0bspec_digest\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12\x10\n\x08position\x18\x06 \x01(\x04\x12\"\n\x05\x65poch\x18\x07 \x01(\x0b\x32\x13.statewise.v1.Epoch\x12$\n\x06states\x18\x08 \x03(\x0b\x32\x14.statewise.v1.Tensor\x12&\n\x07replies\x18\t \x01(\x0b\x32\x15.statewise.v1.Replies\x12\"\n\x05terms\x18\n \x01(\x0b\x32\x13.statewise.v1.Terms\x12%\n\x07outputs\x18\x0b \x03(\x0b\x32\x14.statewise.v1.Tensor\"(\n\x05\x45poch\x12\x0f\n\x07\x63ounter\x18\x01 \x01(\x04\x12\x0e\n\x06random\x18\x02 \x01(\x06\"=\n\x07Replies\x12\x0e\n\x06starts\x18\x01 \x03(\x04\x12\x11\n\ttimesteps\x18\x02 \x03(\x04\x12\x0f\n\x07\x64igests\x18\x03 \x03(\x06\"\x91\x01\n\x05Terms\x12\x1c\n\x14idle_timeout_seconds\x18\x01 \x01(\x01\x12\x18\n\x10retained_replies\x18\x02 \x01(\r\x12\x12\n\ndurability\x18\x03 \x01(\r\x12\x18\n\x10\x63heckpoint_every\x18\x04 \x01(\x04\x12\x12\n\nopen_token\x18\x05 \x01(\x0c\x12\x0e\n\x06number\x18\x06 \x01(\x03\"I\n\x06Sealed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\x99\x01\n\x0fio.statewise.v1B\rSnapshotProtoP\x01Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\xf8\x01\x01\xa2\x02\x03STW\xaa\x02\x0cStatewise.V1\xca\x02\x0cStatewise\\V1\xea\x02\rStatewise::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017io.statewise.v1B\rSnapshotProtoP\001Z>github.com/statewise/statewise/gen/go/statewise/v1;statewisev1\370\001\001\242\002\003STW\252\002\014Statewise.V1\312\002\014Statewise\\V1\352\002\rStatewise::V1'
   _globals['_SNAPSHOT']._serialized_start=73
-  _globals['_SNAPSHOT']._serialized_end=344
-  _globals['_EPOCH']._serialized_start=346
-  _globals['_EPOCH']._serialized_end=386
-  _globals['_REPLY']._serialized_start=388
-  _globals['_REPLY']._serialized_end=484
-  _globals['_TERMS']._serialized_start=487
-  _globals['_TERMS']._serialized_end=632
-  _globals['_SEALED']._serialized_start=634
-  _globals['_SEALED']._serialized_end=707
+  _globals['_SNAPSHOT']._serialized_end=385
+  _globals['_EPOCH']._serialized_start=387
+  _globals['_EPOCH']._serialized_end=427
+  _globals['_REPLIES']._serialized_start=429
+  _globals['_REPLIES']._serialized_end=490
+  _globals['_TERMS']._serialized_start=493
+  _globals['_TERMS']._serialized_end=638
+  _globals['_SEALED']._serialized_start=640
+  _globals['_SEALED']._serialized_end=713
 # @@protoc_insertion_point(module_scope)

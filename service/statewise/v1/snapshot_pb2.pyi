@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Snapshot(_message.Message):
-    __slots__ = ("model", "version", "model_digest", "spec_digest", "session_id", "position", "epoch", "states", "replies", "terms")
+    __slots__ = ("model", "version", "model_digest", "spec_digest", "session_id", "position", "epoch", "states", "replies", "terms", "outputs")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class Snapshot(_message.Message):
     STATES_FIELD_NUMBER: _ClassVar[int]
     REPLIES_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     model_digest: str
@@ -27,9 +28,10 @@ class Snapshot(_message.Message):
     position: int
     epoch: Epoch
     states: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
-    replies: _containers.RepeatedCompositeFieldContainer[Reply]
+    replies: Replies
     terms: Terms
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., model_digest: _Optional[str] = ..., spec_digest: _Optional[str] = ..., session_id: _Optional[str] = ..., position: _Optional[int] = ..., epoch: _Optional[_Union[Epoch, _Mapping]] = ..., states: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., terms: _Optional[_Union[Terms, _Mapping]] = ...) -> None: ...
+    outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., model_digest: _Optional[str] = ..., spec_digest: _Optional[str] = ..., session_id: _Optional[str] = ..., position: _Optional[int] = ..., epoch: _Optional[_Union[Epoch, _Mapping]] = ..., states: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., replies: _Optional[_Union[Replies, _Mapping]] = ..., terms: _Optional[_Union[Terms, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
 
 class Epoch(_message.Message):
     __slots__ = ("counter", "random")
@@ -39,17 +41,15 @@ class Epoch(_message.Message):
     random: int
     def __init__(self, counter: _Optional[int] = ..., random: _Optional[int] = ...) -> None: ...
 
-class Reply(_message.Message):
-    __slots__ = ("start", "timesteps", "digest", "outputs")
-    START_FIELD_NUMBER: _ClassVar[int]
+class Replies(_message.Message):
+    __slots__ = ("starts", "timesteps", "digests")
+    STARTS_FIELD_NUMBER: _ClassVar[int]
     TIMESTEPS_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
-    start: int
-    timesteps: int
-    digest: int
-    outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
-    def __init__(self, start: _Optional[int] = ..., timesteps: _Optional[int] = ..., digest: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    starts: _containers.RepeatedScalarFieldContainer[int]
+    timesteps: _containers.RepeatedScalarFieldContainer[int]
+    digests: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, starts: _Optional[_Iterable[int]] = ..., timesteps: _Optional[_Iterable[int]] = ..., digests: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Terms(_message.Message):
     __slots__ = ("idle_timeout_seconds", "retained_replies", "durability", "checkpoint_every", "open_token", "number")
