@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from statewise.client.access import Access
 from statewise.client.casts import constants_of
 from statewise.client.described import Model, read_described
-from statewise.client.exchange import Asked, Exchange, Outputs, check_replayed, since
+from statewise.client.exchange import Asked, Exchange, Outputs, check_replayed
 from statewise.client.failures import closed, from_rpc
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns
@@ -132,7 +132,7 @@ class AsyncClient:
             await asyncio.sleep(pause)
 
     async def _replay(self, exchange: Exchange, opened: sequence_pb2.OpenSessionResponse) -> None:
-        given = since(exchange, opened.position)
+        given = self._lane.kept.since(exchange, opened.position, exchange.position)
         call = self._stub.StepFrame(metadata=self._metadata)
         try:
             for request in replay(given, opened.position, opened.handle):

@@ -9,6 +9,7 @@ on any stream.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
@@ -20,13 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 from statewise.client.casts import cast
 from statewise.client.described import read_model
 from statewise.client.failures import from_status
-from statewise.client.recovery import KEPT_BYTES, Given, Kept, too_far
+from statewise.client.recovery import KEPT_BYTES, too_far
 from statewise.errors import Reason, StatewiseError, Unavailable, error
 from statewise.v1 import sequence_pb2
 
 Array = NDArray[Any]
 Outputs = Any
 """An array where the model has one output, a dict of arrays by name where it has several: the caller knows the model."""
+NO_TIMESTEPS = 1 << 62
 
 
 class Kind(NamedTuple):
@@ -60,10 +62,6 @@ class Asked:
     timesteps: int
     single: bool
 
-    def of(self, _: Exchange) -> dict[str, Array]:
-        """See `Given`."""
-        return self.arrays
-
 
 class Answered(NamedTuple):
     """The answer to a step: a row of what its frame returned, or why it failed.
@@ -86,8 +84,8 @@ class Exchange:
         tail: the position that the next step expects.
         retiring: whether new sessions get another version of the model.
         durable_position: up to which position the store holds the session, as far as answers tell.
-        kept: the inputs since then; `None` for a session that is not resumed from checkpoints.
-        full: whether so much is kept that no step may be sent.
+        keeps: whether the inputs since then are kept: it is resumed from checkpoints.
+        reference: to this.
         recovering: whether it is being resumed.
         settled: called when a step is settled, so that another may be sent.
     """
@@ -107,16 +105,16 @@ class Exchange:
         self.retiring = False
         self.durability = opened.durability
         self.durable_position = opened.durable_position
-        checkpoints = opened.durability == sequence_pb2.DURABILITY_CHECKPOINT
-        self.kept = Kept(kept_bytes, self._timestep_bytes()) if checkpoints else None
-        self.full = False
+        self.keeps = opened.durability == sequence_pb2.DURABILITY_CHECKPOINT
+        self.reference = weakref.ref(self)
+        self._timestep_bytes = sum(dtype.itemsize * math.prod(tensor.shape) for tensor, dtype in self._inputs.values())
+        self._most_kept = -(-kept_bytes // self._timestep_bytes) if self.keeps else NO_TIMESTEPS
         self.recovering = False
         self.settled: Callable[[], None] = _nothing
 
     def ask(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None) -> Asked:
         """Returns what is asked by the next timesteps; raises `InvalidInput` and counts nothing if they do not fit the model."""
-        if self.full:
-            self.refuse_if_full()
+        self.refuse_if_full()
         plain = timeout_seconds is None and not extra and not last
         if plain and type(x) is np.ndarray and x.shape == self._shape and x.dtype == self._dtype:
             asked = Asked(self, self._usual, {self._first: x[None].copy()}, self.tail, 1, True)  # nearly always
@@ -129,39 +127,38 @@ class Exchange:
         """Returns the inputs of many sessions, `[sessions, timesteps, …]`, and whether they were given without a time axis."""
         return self._timed(x, extra, (sessions,))
 
-    def advance(self, position: int, given: Given, retiring: bool, durable: int) -> None:
+    def advance(self, position: int, retiring: bool, durable: int) -> None:
         """Notes that a step has run, and how far the store is."""
         self.position = position
         self.retiring = retiring
-        kept = self.kept
-        if kept is not None:
-            kept.add(given)
-            self.full = kept.timesteps >= kept.limit
         if durable > self.durable_position:
-            self.hear_of(durable)
+            self.durable_position = durable
 
     def take_back(self, timesteps: int) -> None:
         """Notes that a step has failed."""
         self.tail -= timesteps
 
     def hear_of(self, durable: int) -> None:
-        """Notes up to which position the store holds the session, and keeps nothing from before."""
+        """Notes up to which position the store holds the session; what was before is kept no more."""
         self.durable_position = max(durable, self.durable_position)
-        if self.kept is not None:
-            self.kept.drop_before(self.position - self.durable_position)
-            self.full = self.kept.timesteps >= self.kept.limit
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is kept that no step may be sent."""
+        return self.position - self.durable_position >= self._most_kept
 
     def refuse_if_full(self) -> None:
         """Raises `Overloaded` if so much is kept that no step may be sent."""
-        if self.full and self.kept is not None:
-            raise too_far(self.kept, self.position, self.durable_position)
+        if self.position - self.durable_position >= self._most_kept:
+            kept_bytes = (self.position - self.durable_position) * self._timestep_bytes
+            raise too_far(kept_bytes, self.position, self.durable_position)
 
     def stands_before(self, problem: StatewiseError) -> bool:
         """Whether a step was refused because the session stands before its last answer: an older checkpoint was taken over.
 
         So it may be when a server that owns it no more has answered, while the session was being resumed on another.
         """
-        return self.kept is not None and problem.reason is Reason.AHEAD and int(problem.metadata["expected"]) < self.position
+        return self.keeps and problem.reason is Reason.AHEAD and int(problem.metadata["expected"]) < self.position
 
     def resumed(self, opened: sequence_pb2.OpenSessionResponse) -> None:
         """Notes where the session is now; what was to be sent again has been."""
@@ -214,9 +211,6 @@ class Exchange:
             return value.copy()
         return cast(tensor, value, leading)
 
-    def _timestep_bytes(self) -> int:
-        return sum(dtype.itemsize * math.prod(tensor.shape) for tensor, dtype in self._inputs.values())
-
     def _unknown(self, name: str) -> NoReturn:
         names = ", ".join(tensor.name for tensor in self.model.inputs)
         raise error(Reason.BAD_FIELD, f"{name}: not an input of {self.model.name!r}, which takes {names}", field=name)
@@ -244,12 +238,6 @@ class Recovered:
         for exchange in self._exchanges:
             exchange.recovering = exchange in under_way
         self._exchanges.clear()
-
-
-def since(exchange: Exchange, position: int) -> list[Mapping[str, Array]]:
-    """Returns what brings a session that is resumed at `position` to where its answers have come; raises `SessionGone`."""
-    kept = exchange.kept or Kept(0, 1)
-    return [given.of(exchange) for given in kept.last(exchange.position - position)]
 
 
 def check_replayed(response: Any) -> None:

@@ -6,7 +6,6 @@ asks for the rest again, with the same positions.
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from statewise.client.exchange import Answered, Asked, Exchange, Kind
 from statewise.client.failures import from_status
+from statewise.client.kept import Kept, Sent
 from statewise.client.recovery import BEHIND, RESUMED, Whereabouts
 from statewise.errors import Reason, StatewiseError, Unavailable
 from statewise.tensors import decode, encode
@@ -85,24 +85,29 @@ class UnderWay(ABC):
         return self._exchanges[row]
 
     @abstractmethod
-    def take(
-        self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
-    ) -> None:
-        """Takes the outcome of rows that ran: outputs `[rows, timesteps, …]`."""
+    def take(self, rows: Sequence[int], outputs: Mapping[str, Array]) -> None:
+        """Takes the outputs `[rows, timesteps, …]` of rows that ran, whose sessions have advanced."""
 
     @abstractmethod
     def refuse(self, row: int, problem: StatewiseError) -> None:
-        """Takes why a row failed."""
+        """Takes why a row failed, whose session has not."""
 
-    def read(self, response: sequence_pb2.StepFrameResponse) -> dict[int, Reason]:
-        """Takes a response, and returns the rows whose session is to be resumed, and why; those are still left."""
+    def read(self, response: sequence_pb2.StepFrameResponse, kept: Kept) -> dict[int, Reason]:
+        """Takes a response, and returns the rows whose session is to be resumed, and why; those are still left.
+
+        The inputs of rows that ran are kept where their sessions are resumed from checkpoints.
+        """
         positions = np.frombuffer(response.positions, "<u8")
         if len(positions):
             places = np.frombuffer(response.rows, "<u4").tolist() if response.rows else range(len(positions))
             rows = [self.rows[place] for place in places]
             outputs = {tensor.name: decode(tensor) for tensor in response.outputs}
             durable = np.frombuffer(response.durable_positions, "<u8").tolist() or [0] * len(rows)
-            self.take(rows, positions, outputs, retiring=response.retiring, durable=durable)
+            told = positions.tolist()
+            self._keep(rows, told, kept)
+            for row, position, held in zip(rows, told, durable, strict=True):
+                self._exchanges[row].advance(position, response.retiring, held)
+            self.take(rows, outputs)
             self._left.difference_update(rows)
         gone: dict[int, Reason] = {}
         for refused in response.errors:
@@ -115,6 +120,16 @@ class UnderWay(ABC):
             else:
                 self.give_up(row, problem)
         return gone
+
+    def _keep(self, rows: Sequence[int], positions: Sequence[int], kept: Kept) -> None:
+        here = [place for place, row in enumerate(rows) if self._exchanges[row].keeps]
+        if not here:
+            return
+        arrays = self._arrays
+        if len(here) < len(self._exchanges):
+            rows, positions = [rows[place] for place in here], [positions[place] for place in here]
+            arrays = {name: array[rows] for name, array in arrays.items()}
+        kept.add(Sent([self._exchanges[row].reference for row in rows], positions, arrays, self._timesteps))
 
     def astray(self, gone: dict[int, Reason], whereabouts: Whereabouts[Exchange], now: float) -> bool:
         """Whether rows that are gone show that the stream is to be opened anew.
@@ -161,14 +176,10 @@ class Steps(UnderWay):
         self._steps = steps
         self._settled = settled
 
-    def take(
-        self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
-    ) -> None:
+    def take(self, rows: Sequence[int], outputs: Mapping[str, Array]) -> None:
         """See `UnderWay`."""
-        for place, (row, position, held) in enumerate(zip(rows, positions.tolist(), durable, strict=True)):
-            asked = self._steps[row]
-            asked.exchange.advance(position, asked, retiring, held)
-            self._settled(asked, Answered(outputs, place))
+        for place, row in enumerate(rows):
+            self._settled(self._steps[row], Answered(outputs, place))
 
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """See `UnderWay`."""
@@ -192,22 +203,15 @@ class Columns(UnderWay):
         timeout_seconds: float | None,
     ) -> None:
         for exchange in exchanges:
-            if exchange.full:
-                exchange.refuse_if_full()
+            exchange.refuse_if_full()
         super().__init__(exchanges, [exchange.tail for exchange in exchanges], arrays, timesteps, last, timeout_seconds)
         self.outputs: dict[str, Array] = {}
         self.problems: dict[int, StatewiseError] = {}
-        self._given = _Together(exchanges, arrays, timesteps)
         for exchange in exchanges:
             exchange.tail += timesteps
 
-    def take(
-        self, rows: Sequence[int], positions: Array, outputs: Mapping[str, Array], *, retiring: bool, durable: Sequence[int]
-    ) -> None:
+    def take(self, rows: Sequence[int], outputs: Mapping[str, Array]) -> None:
         """See `UnderWay`."""
-        exchanges, given = self._exchanges, self._given
-        for row, position, held in zip(rows, positions.tolist(), durable, strict=True):
-            exchanges[row].advance(position, given, retiring, held)
         if len(rows) == len(self._exchanges):
             self.outputs = dict(outputs)
             return
@@ -218,24 +222,6 @@ class Columns(UnderWay):
     def refuse(self, row: int, problem: StatewiseError) -> None:
         """See `UnderWay`."""
         self.problems[row] = problem
-
-
-class _Together:
-    """What was given to many sessions together: `Given`, held once for them all until the last has let go of it."""
-
-    def __init__(self, exchanges: Sequence[Exchange], arrays: Mapping[str, Array], timesteps: int) -> None:
-        self.timesteps = timesteps
-        self._exchanges = exchanges
-        self._arrays = arrays
-
-    def of(self, exchange: Exchange) -> dict[str, Array]:
-        """See `Given`."""
-        row = self._rows[exchange]
-        return {name: array[row] for name, array in self._arrays.items()}
-
-    @functools.cached_property
-    def _rows(self) -> dict[Exchange, int]:
-        return {exchange: row for row, exchange in enumerate(self._exchanges)}
 
 
 def frames_of(steps: Sequence[Asked]) -> Iterator[list[Asked]]:

@@ -21,6 +21,7 @@ from statewise.client.access import Metadata
 from statewise.client.exchange import Answered, Asked, Exchange, Recovered
 from statewise.client.failures import closed, from_stream, lost, unreachable
 from statewise.client.frames import Columns, Steps, UnderWay, frames_of
+from statewise.client.kept import Kept
 from statewise.client.recovery import Whereabouts, waits
 from statewise.errors import Reason, StatewiseError, Unavailable
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
@@ -59,6 +60,7 @@ class Lane:
         self._whereabouts: Whereabouts[Exchange] = Whereabouts(patience_seconds)
         self._recoveries: dict[Exchange, asyncio.Task[None]] = {}
         self._recovered = Recovered()
+        self.kept = Kept()
         self._waiting: list[Asked] = []
         self._answers: dict[Asked, Answer] = {}
         self._frames: dict[int, UnderWay] = {}
@@ -173,7 +175,7 @@ class Lane:
         frame = self._frames.get(response.request_id)
         if frame is None:  # it was asked for again meanwhile
             return
-        if gone := frame.read(response):
+        if gone := frame.read(response, self.kept):
             self._help(self._find_again(frame, gone))
         self._end_if_done(response.request_id, frame)
 

@@ -8,15 +8,14 @@ answered is sent again after that, as after any broken connection.
 from __future__ import annotations
 
 import secrets
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.errors import Overloaded, OwnerChanged, Reason, StatewiseError, Unavailable, error
+from statewise.errors import Overloaded, OwnerChanged, Reason, StatewiseError, Unavailable
 from statewise.tensors import encode
 from statewise.v1 import sequence_pb2
 
@@ -32,68 +31,6 @@ REPLAYED = 512
 """The most timesteps of one message that are sent again."""
 KEPT_BYTES = 64 * 1024 * 1024
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 1.0
-
-
-class Given(Protocol):
-    """What was given at a step that was answered; many sessions may share one."""
-
-    timesteps: int
-
-    def of(self, exchange: Any) -> Mapping[str, Array]:
-        """Returns the inputs of one of its sessions, `[timesteps, …]` each."""
-
-
-class Kept:
-    """What was given since the last position that the store holds, of one session, without a gap.
-
-    Args:
-        limit_bytes: past it no step is sent, until the store has caught up.
-        timestep_bytes: what the inputs of one timestep take.
-
-    Attributes:
-        timesteps: how many are kept.
-        limit: with so many no step may be sent.
-    """
-
-    __slots__ = ("_given", "_timestep_bytes", "limit", "timesteps")
-
-    def __init__(self, limit_bytes: int, timestep_bytes: int) -> None:
-        self.timesteps = 0
-        self._timestep_bytes = timestep_bytes
-        self.limit = -(-limit_bytes // timestep_bytes)
-        self._given: deque[Given] = deque()
-
-    def __len__(self) -> int:
-        return len(self._given)
-
-    @property
-    def bytes(self) -> int:
-        """What they take."""
-        return self.timesteps * self._timestep_bytes
-
-    def add(self, given: Given) -> None:
-        """Keeps what was given at the step that was answered last."""
-        self._given.append(given)
-        self.timesteps += given.timesteps
-
-    def drop_before(self, timesteps: int) -> None:
-        """Lets go of what lies before the last so many timesteps: the store holds it."""
-        given = self._given
-        while given and self.timesteps - given[0].timesteps >= timesteps:
-            self.timesteps -= given.popleft().timesteps
-
-    def last(self, timesteps: int) -> list[Given]:
-        """Returns what was given in the last so many timesteps; raises `SessionGone` if it is not all there."""
-        missing, given = timesteps, list[Given]()
-        for each in reversed(self._given):
-            if missing <= 0:
-                break
-            given.append(each)
-            missing -= each.timesteps
-        if missing:
-            message = f"the session is resumed {timesteps} timesteps before its last answer, and what was sent since is not kept"
-            raise error(Reason.LOST, message)
-        return given[::-1]
 
 
 class Whereabouts(Generic[Session]):
@@ -131,32 +68,26 @@ class Whereabouts(Generic[Session]):
         return reason is Reason.NOT_HERE and session in self._found
 
 
-def too_far(kept: Kept, position: int, durable: int) -> StatewiseError:
+def too_far(kept_bytes: int, position: int, durable: int) -> StatewiseError:
     """Returns the error of a step that is not sent because too much is kept."""
-    message = f"kept_bytes: the store holds the session at {durable}, and what was sent up to {position} takes {kept.bytes} bytes"
+    message = f"kept_bytes: the store holds the session at {durable}, and what was sent up to {position} takes {kept_bytes} bytes"
     return Overloaded(f"{message}, as much as may be kept", Reason.OVERLOADED, retry_after_seconds=1.0)
 
 
-def replay(steps: Sequence[Mapping[str, Array]], position: int, handle: int) -> Iterator[sequence_pb2.StepFrameRequest]:
+def replay(inputs: Mapping[str, Array], position: int, handle: int) -> Iterator[sequence_pb2.StepFrameRequest]:
     """Yields what brings a session up again from a position: the same timesteps in the same order, many in one message.
 
     Args:
-        steps: the inputs, `[timesteps, …]` each.
+        inputs: `[timesteps, …]` each.
     """
-    while steps:
-        count, timesteps = 0, 0
-        while count < len(steps) and (not count or timesteps + _length(steps[count]) <= REPLAYED):
-            timesteps += _length(steps[count])
-            count += 1
-        arrays = {name: np.concatenate([each[name] for each in steps[:count]])[None] for name in steps[0]}
+    for start in range(0, len(next(iter(inputs.values()))), REPLAYED):
         yield sequence_pb2.StepFrameRequest(
-            request_id=position,
+            request_id=position + start,
             handles=np.array([handle], "<u8").tobytes(),
-            positions=np.array([position], "<u8").tobytes(),
-            inputs=[encode(name, array) for name, array in arrays.items()],
+            positions=np.array([position + start], "<u8").tobytes(),
+            inputs=[encode(name, array[None, start : start + REPLAYED]) for name, array in inputs.items()],
             output_timesteps=sequence_pb2.OUTPUT_TIMESTEPS_LAST,
         )
-        steps, position = steps[count:], position + timesteps
 
 
 def may_be_tried_again(problem: StatewiseError) -> bool:
@@ -170,7 +101,3 @@ def waits() -> Iterator[float]:
     while True:
         yield wait * (0.5 + secrets.randbelow(1000) / 1000)
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-
-
-def _length(step: Mapping[str, Array]) -> int:
-    return len(next(iter(step.values())))

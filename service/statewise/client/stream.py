@@ -23,6 +23,7 @@ from statewise.client.exchange import Answered, Asked, Exchange, Recovered
 from statewise.client.failures import closed, from_stream, lost, unreachable
 from statewise.client.framed import Framed
 from statewise.client.frames import Columns, Steps, UnderWay
+from statewise.client.kept import Kept
 from statewise.client.recovery import Whereabouts, waits
 from statewise.errors import Reason, StatewiseError, Unavailable
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
@@ -52,6 +53,7 @@ class Stream:
         self._whereabouts: Whereabouts[Exchange] = Whereabouts(patience_seconds)
         self._recoveries: dict[Exchange, Future[None]] = {}
         self._recovered = Recovered()
+        self.kept = Kept()
         self._helpers = ThreadPoolExecutor(RECOVERIES, thread_name_prefix="statewise-resume")
         self._lock = threading.RLock()
         self._frames: dict[int, UnderWay] = {}
@@ -148,7 +150,7 @@ class Stream:
     def _settle(self, response: sequence_pb2.StepFrameResponse) -> None:
         with self._lock:
             frame = self._frames.get(response.request_id)
-            gone = frame.read(response) if frame else {}
+            gone = frame.read(response, self.kept) if frame else {}
         if frame is None:  # it was asked for again meanwhile
             return
         if gone:

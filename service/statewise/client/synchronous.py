@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from statewise.client.access import Access
 from statewise.client.casts import constants_of
 from statewise.client.described import Model, read_described
-from statewise.client.exchange import Asked, Exchange, Outputs, check_replayed, since
+from statewise.client.exchange import Asked, Exchange, Outputs, check_replayed
 from statewise.client.failures import closed, from_rpc
 from statewise.client.framed import Framed
 from statewise.client.known import Known
@@ -152,9 +152,9 @@ class Client:
             time.sleep(pause)
 
     def _replay(self, exchange: Exchange, opened: sequence_pb2.OpenSessionResponse) -> None:
-        requests = list(replay(since(exchange, opened.position), opened.position, opened.handle))
+        given = self._stream.kept.since(exchange, opened.position, exchange.position)
         try:
-            for request in requests:
+            for request in replay(given, opened.position, opened.handle):
                 for response in self._stub.StepFrame(iter([request]), metadata=self._metadata):
                     check_replayed(response)
         except grpc.RpcError as failed:

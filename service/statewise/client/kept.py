@@ -1,0 +1,101 @@
+"""What a client has sent and no store holds yet: the inputs of answered steps of sessions that are resumed from checkpoints.
+
+They stay in the arrays in which they were sent, many sessions side by side, so that to keep them costs next to nothing. What the
+store holds by now is looked for a little at a time, the oldest first: for each row that comes, `LOOKED_AT` are looked at, and an
+array of which less than half is still needed is replaced by its rest. So no more is held than a few times what is needed, however
+idle some of the sessions are, and nobody ever waits for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+from weakref import ReferenceType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.errors import Reason, error
+
+Array = NDArray[Any]
+LOOKED_AT = 2
+"""With one, what is needed no more would grow as fast as it is looked for."""
+
+
+class Stored(Protocol):
+    """What is asked of a session."""
+
+    durable_position: int
+    """Up to where the store holds it."""
+
+
+class Sent(NamedTuple):
+    """Steps that were answered together: `[rows, timesteps, …]` each, their sessions, and where those stood after it."""
+
+    sessions: Sequence[ReferenceType[Any]]
+    positions: Sequence[int]
+    arrays: Mapping[str, Array]
+    timesteps: int
+
+
+class Kept:
+    """The inputs of all sessions of a client; for any thread."""
+
+    def __init__(self) -> None:
+        self._sent: deque[Sent] = deque()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Returns how many steps are held."""
+        return sum(len(sent.positions) for sent in self._sent)
+
+    def add(self, sent: Sent) -> None:
+        """Keeps steps that were answered."""
+        with self._lock:
+            self._sent.append(sent)
+            left = LOOKED_AT * len(sent.positions)
+            while left > 0 and len(self._sent) > 1:
+                oldest = self._sent.popleft()
+                left -= len(oldest.positions)
+                if rest := _rest(oldest):
+                    self._sent.append(rest)
+
+    def since(self, session: Stored, position: int, until: int) -> dict[str, Array]:
+        """Returns the inputs of a session from one position to another, `[timesteps, …]` each; raises `SessionGone`.
+
+        So it does where they are not all there, or one of the positions is inside a step.
+        """
+        with self._lock:
+            found = sorted(self._of(session, position, until), key=lambda step: step[0])
+        at = position
+        for end, timesteps, _ in found:
+            if end - timesteps != at:
+                break
+            at = end
+        if at != until:
+            message = f"the session is resumed at {position}, {until} was answered, and what was sent since is not kept"
+            raise error(Reason.LOST, message)
+        return {name: np.concatenate([arrays[name] for *_, arrays in found]) for name in found[0][2]}
+
+    def _of(self, session: Stored, position: int, until: int) -> Iterable[tuple[int, int, dict[str, Array]]]:
+        for sent in self._sent:
+            for row, (reference, end) in enumerate(zip(sent.sessions, sent.positions, strict=True)):
+                if position < end <= until and reference() is session:
+                    yield end, sent.timesteps, {name: array[row] for name, array in sent.arrays.items()}
+
+
+def _rest(sent: Sent) -> Sent | None:
+    """Returns what is still needed, `None` for nothing."""
+    rows = [
+        row
+        for row, (reference, end) in enumerate(zip(sent.sessions, sent.positions, strict=True))
+        if (session := reference()) is not None and session.durable_position < end
+    ]
+    if 2 * len(rows) >= len(sent.positions):
+        return sent
+    if not rows:
+        return None
+    arrays = {name: array[rows] for name, array in sent.arrays.items()}
+    return Sent([sent.sessions[row] for row in rows], [sent.positions[row] for row in rows], arrays, sent.timesteps)
