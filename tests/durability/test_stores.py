@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench.chaos.store import redis
 from statewise.durability import Epoch
 from statewise.stores import Outcome, Put, StoreError
 from statewise.stores.address import StoreSettingError, check
@@ -155,6 +156,37 @@ async def test_redis_that_has_forgotten_its_scripts_is_told_them_again(redis_ser
     await store._redis.script_flush()
     assert (await store.take_over(put.key, 1, 60.0)).position == 0
     await store.close()
+
+
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 100])
+async def test_each_of_many_puts_is_told_its_own_outcome(store, put, count):
+    """In their order, however many go together: some are stored, some another's, some gone, some behind, some there already."""
+    puts = [replace(put, key=f"{put.key} {number}") for number in range(count)]
+    there, taken, behind = puts[::2], puts[::4], puts[2::4]
+    assert set(await store.put_many(there)) == {Outcome.STORED}
+    await asyncio.gather(*(store.take_over(each.key, 5, 60.0) for each in taken))
+    if behind:
+        await store.put_many([later(each, 9) for each in behind])
+    told = await store.put_many([later(each, 7) for each in puts])
+    expected = [Outcome.OTHER_EPOCH, Outcome.MISSING, Outcome.AHEAD, Outcome.MISSING]
+    assert told == [expected[number % 4] for number in range(count)]
+    created = [Outcome.TAKEN, Outcome.STORED, Outcome.AHEAD, Outcome.STORED]
+    assert await store.put_many(puts) == [created[number % 4] for number in range(count)]
+
+
+async def test_a_node_of_a_cluster_takes_puts_of_many_slots(tmp_path, needs_tool, put):
+    """One script may not have keys of several slots there, so each session gets its own; the batch stays one pipeline."""
+    with redis(tmp_path, "--cluster-enabled", "yes", program=needs_tool("redis-server")) as server:
+        store = open_store(server.address, None, 5.0)
+        await store.start()
+        await store._redis.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        while (await store._redis.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.05)
+        puts = [replace(put, key=f"{put.key} {number}") for number in range(40)]
+        for _ in range(2):
+            assert await store.put_many(puts) == [Outcome.STORED] * 40
+        assert (await store.get(puts[39].key)).data == b"zero"
+        await store.close()
 
 
 async def test_a_store_that_is_not_there_says_so(tmp_path):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import ClusterCrossSlotError, NoScriptError, RedisError, ResponseError
 
 from statewise.durability import Epoch
 from statewise.stores import Outcome, Put, Record, StoreError
@@ -29,12 +29,14 @@ TOGETHER = 32
 _PUT = """
 local outcomes = {}
 for place, key in ipairs(KEYS) do
-  local epoch, position, data, expires, create = unpack(ARGV, 5 * place - 4, 5 * place)
+  local told, data = ARGV[2 * place - 1], ARGV[2 * place]
+  local epoch, position = string.sub(told, 1, 32), string.sub(told, 33, 52)
+  local create, expires = string.sub(told, 53, 53) == '1', string.sub(told, 54)
   local held = redis.call('HMGET', key, 'epoch', 'position')
   local outcome = 'STORED'
   if not held[1] then
-    if create ~= '1' then outcome = 'MISSING' end
-  elseif held[1] ~= epoch then outcome = create == '1' and 'TAKEN' or 'OTHER_EPOCH'
+    if not create then outcome = 'MISSING' end
+  elseif held[1] ~= epoch then outcome = create and 'TAKEN' or 'OTHER_EPOCH'
   elseif held[2] > position then outcome = 'AHEAD' end
   if outcome == 'STORED' then
     redis.call('HSET', key, 'epoch', epoch, 'position', position, 'data', data)
@@ -110,7 +112,7 @@ class RedisStore:
 
     async def _put_many(self, puts: Sequence[Put]) -> list[Any]:
         told = await self._pipelined(puts)
-        if any("CROSSSLOT" in str(each) for each in told if isinstance(each, ResponseError)):
+        if any(isinstance(each, ClusterCrossSlotError) for each in told):
             self._together = 1
             told = await self._pipelined(puts)
         if any(isinstance(each, NoScriptError) for each in told):  # it was started anew
@@ -122,10 +124,9 @@ class RedisStore:
         pipeline = self._redis.pipeline(transaction=False)
         for start in range(0, len(puts), self._together):
             together = puts[start : start + self._together]
-            told: list[str | bytes | int] = [PREFIX + put.key for put in together]
+            told: list[str | bytes] = [PREFIX + put.key for put in together]
             for put in together:
-                expires = _milliseconds(put.expires_seconds)
-                told += (_text(put.epoch), f"{put.position:020d}", put.data, expires, int(put.create))
+                told += (f"{_text(put.epoch)}{put.position:020d}{put.create:d}{_milliseconds(put.expires_seconds)}", put.data)
             pipeline.evalsha(_NAMES[_PUT], len(together), *told)
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
