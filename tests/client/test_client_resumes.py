@@ -12,11 +12,12 @@ from builders.astray import routed
 from builders.kept import SEALER
 from builders.summing import serving, serving_apart
 from statewise.client import AsyncClient, AsyncSession, Client
-from statewise.client.exchange import Asked, Exchange
+from statewise.client.exchange import Exchange
 from statewise.client.frames import Steps
+from statewise.client.kept import Kept
 from statewise.client.lane import Lane
 from statewise.client.opening import resume_request
-from statewise.client.recovery import Kept, replay
+from statewise.client.recovery import replay
 from statewise.errors import InvalidInput, Overloaded, SessionGone, Unavailable
 from statewise.host import Durably
 from statewise.stores.memory import MemoryStore
@@ -96,12 +97,16 @@ async def test_what_is_kept_is_what_the_store_has_not(pair):
         for _ in range(40):
             await kept.step([[1, 1], [1, 1]])
             await first.host._ownership.until_quiet()
-            most = max(most, len(kept._exchange.kept))
-            assert kept.position - kept.durable_position == 2 * len(kept._exchange.kept)
-            assert kept._exchange.kept.bytes == 16 * len(kept._exchange.kept)
-        assert 2 <= most <= 4
+            most = max(most, len(client._lane.kept))
+            if kept.position > kept.durable_position:
+                told = client._lane.kept.since(kept._exchange, kept.durable_position, kept.position)
+                assert told["x"].tolist() == [[1, 1]] * (kept.position - kept.durable_position)
+        assert 2 <= most <= 8
         for durability in ("memory", "commit"):
-            assert (await client.open_session("sum", durability=durability))._exchange.kept is None
+            other = await client.open_session("sum", durability=durability)
+            await other.step([1, 1])
+            with pytest.raises(SessionGone, match="is not kept"):
+                client._lane.kept.since(other._exchange, 0, 1)
 
 
 async def test_past_the_callers_bound_a_step_is_refused_until_the_store_has_caught_up(pair):
@@ -242,23 +247,13 @@ async def test_a_durability_that_does_not_exist_or_takes_a_store_is_refused(serv
             await client.open_session("sum", durability="commit")
 
 
-def given(*lengths, start=0):
-    """Returns steps of these lengths, one behind another."""
-    made = []
-    for length in lengths:
-        made.append(Asked(None, None, {"x": np.arange(start, start + length)[:, None].astype(np.float32)}, start, length, False))
-        start += length
-    return made
-
-
 def test_what_is_sent_again_is_what_was_sent_in_order():
-    """Many timesteps go together, up to a limit; a step is never cut."""
-    steps = given(1, 2, 3, 500, 600, 1, start=7)
-    requests = list(replay([each.of(None) for each in steps], 7, 99))
+    """Many timesteps go together, up to a limit."""
+    requests = list(replay({"x": np.arange(7, 7 + 1107, dtype=np.float32)[:, None]}, 7, 99))
     sent = np.concatenate([decode(request.inputs[0])[0, :, 0] for request in requests])
     assert sent.tolist() == list(range(7, 7 + 1107))
-    assert [decode(request.inputs[0]).shape[1] for request in requests] == [506, 600, 1]
-    assert [int(np.frombuffer(request.positions, "<u8")[0]) for request in requests] == [7, 513, 1113]
+    assert [decode(request.inputs[0]).shape[1] for request in requests] == [512, 512, 83]
+    assert [int(np.frombuffer(request.positions, "<u8")[0]) for request in requests] == [7, 519, 1031]
 
 
 async def test_a_session_that_stands_before_its_last_answer_is_brought_up_again(pair):
@@ -272,6 +267,7 @@ async def test_a_session_that_stands_before_its_last_answer_is_brought_up_again(
         opened = await here._stub.OpenSession(resume_request(exchange))
         assert opened.position == 0
         exchange.resumed(opened)  # as if the three answers had come only now
+        here._lane.kept = there._lane.kept
         moved = AsyncSession(here, exchange)
         assert [(await moved.step([1, 2])).tolist() for _ in range(2)] == [[4, 8], [5, 10]]
         assert second.host.sessions.position[0] == 5
@@ -311,25 +307,9 @@ def test_a_step_that_was_answered_cannot_fail_any_more():
     asked = Exchange(opened).ask([0.0], {}, False, None)
     frame = Steps([asked], lambda _, answered: heard.append(answered.problem))
     outputs = [encode("y", np.zeros((1, 1, 1), np.float32))]
-    frame.read(sequence_pb2.StepFrameResponse(positions=np.array([1], "<u8").tobytes(), outputs=outputs))
+    frame.read(sequence_pb2.StepFrameResponse(positions=np.array([1], "<u8").tobytes(), outputs=outputs), Kept())
     frame.give_up(0, Unavailable("too late"))
     assert heard == [None]
-
-
-def test_what_is_not_kept_cannot_be_sent_again():
-    """A session that is resumed inside a step, or before the first that is kept, is lost and not silently wrong."""
-    kept = Kept(1 << 20, 4)
-    for each in given(2, 3, 4):
-        kept.add(each)
-    assert [each.position for each in kept.last(7)] == [2, 5]
-    kept.drop_before(3)  # inside a step
-    assert [each.position for each in kept.last(4)] == [5]
-    for timesteps in (9, 7, 6, 3):
-        with pytest.raises(SessionGone, match="is not kept"):
-            kept.last(timesteps)
-    assert kept.bytes == 16
-    kept.drop_before(-1)  # a checkpoint of what was never answered
-    assert (len(kept), kept.timesteps) == (0, 0)
 
 
 async def test_who_cannot_be_reached_again_is_unavailable(pair):
