@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from builders.kept import SEALER
 from builders.summing import serving, serving_apart
 from statewise.client import AsyncClient, AsyncSession, Client
 from statewise.client.exchange import Exchange
-from statewise.client.frames import Steps
+from statewise.client.frames import Columns, Steps
 from statewise.client.kept import Kept
 from statewise.client.lane import Lane
 from statewise.client.opening import resume_request
@@ -82,6 +83,7 @@ async def test_frames_go_on_when_their_server_is_gone(pair, mode):
         x = np.stack([np.arange(30), np.ones(30)], axis=1)
         for count in range(1, 14):
             if count == 9:
+                await first.host._ownership.until_quiet()
                 await end(first)
             assert (await frame.step(x)).tolist() == (count * x).tolist()
         assert all(session.position == 13 for session in sessions)
@@ -107,6 +109,24 @@ async def test_what_is_kept_is_what_the_store_has_not(pair):
             await other.step([1, 1])
             with pytest.raises(SessionGone, match="is not kept"):
                 client._lane.kept.since(other._exchange, 0, 1)
+
+
+async def test_of_sessions_that_are_closed_or_forgotten_nothing_is_kept(pair):
+    """What others send sweeps it out."""
+    first, _ = pair
+    async with AsyncClient(first.address) as client:
+        closed, forgotten, other = [
+            await client.open_session("sum", durability="checkpoint", checkpoint_every=1_000_000) for _ in range(3)
+        ]
+        for _ in range(10):
+            await asyncio.gather(*(session.step([1, 1]) for session in (closed, forgotten)))
+        await closed.close()
+        del forgotten
+        assert len(client._lane.kept) == 20
+        gc.collect()
+        for _ in range(10):
+            await other.step([1, 1])
+        assert len(client._lane.kept) == 10
 
 
 async def test_past_the_callers_bound_a_step_is_refused_until_the_store_has_caught_up(pair):
@@ -299,15 +319,45 @@ async def test_a_session_that_is_gone_again_is_being_resumed_again(pair):
         assert not exchange.recovering
 
 
+def exchanges(count):
+    """Returns what a client knows of sessions that are resumed from checkpoints, of a model that takes one number."""
+    opened = sequence_pb2.OpenSessionResponse(durability=sequence_pb2.DURABILITY_CHECKPOINT)
+    opened.model.spec.inputs.add(name="x", data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1])
+    return [Exchange(opened) for _ in range(count)]
+
+
+def answer(rows, outputs):
+    """Returns the answer to rows of a frame, in their order, of sessions that have made one step."""
+    y = encode("y", np.array(outputs, np.float32).reshape(len(rows), 1, 1))
+    told = {"rows": np.array(rows, "<u4").tobytes(), "positions": np.ones(len(rows), "<u8").tobytes()}
+    return sequence_pb2.StepFrameResponse(outputs=[y], **told)
+
+
+@pytest.mark.parametrize("answers", [[[0, 1, 2]], [[2, 0, 1]], [[2, 1], [0]], [[1], [2, 0]]])
+@pytest.mark.parametrize("together", [True, False], ids=["frame", "steps"])
+def test_rows_may_be_answered_in_any_order(answers, together):
+    """The server runs steps as they become ready. Each output, and what is kept of inputs, is its own session's."""
+    sessions, kept, heard = exchanges(3), Kept(), {}
+    x = np.array([[10], [20], [30]], np.float32)
+    if together:
+        frame = Columns(sessions, {"x": x[:, None]}, 1, False, None)
+    else:
+        asked = [session.ask(row, {}, False, None) for session, row in zip(sessions, x, strict=True)]
+        frame = Steps(asked, lambda asked, answered: heard.update({asked.exchange: Exchange.answer(asked, answered)}))
+    for rows in answers:
+        assert not frame.read(answer(rows, [x[row, 0] + 1 for row in rows]), kept)
+    outputs = frame.outputs["y"][:, 0] if together else [heard[session] for session in sessions]
+    assert np.array(outputs).tolist() == [[11], [21], [31]]
+    assert [kept.since(session, 0, 1)["x"].tolist() for session in sessions] == [[[10]], [[20]], [[30]]]
+
+
 def test_a_step_that_was_answered_cannot_fail_any_more():
     """An attempt to resume that fails late, when another has succeeded and the step has run, is of no account."""
     heard = []
-    opened = sequence_pb2.OpenSessionResponse()
-    opened.model.spec.inputs.add(name="x", data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1])
-    asked = Exchange(opened).ask([0.0], {}, False, None)
+    (exchange,) = exchanges(1)
+    asked = exchange.ask([0.0], {}, False, None)
     frame = Steps([asked], lambda _, answered: heard.append(answered.problem))
-    outputs = [encode("y", np.zeros((1, 1, 1), np.float32))]
-    frame.read(sequence_pb2.StepFrameResponse(positions=np.array([1], "<u8").tobytes(), outputs=outputs), Kept())
+    frame.read(answer([0], [0]), Kept())
     frame.give_up(0, Unavailable("too late"))
     assert heard == [None]
 

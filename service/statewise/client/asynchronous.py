@@ -250,7 +250,9 @@ class AsyncSession(Known):
     async def close(self) -> bool:
         """Ends the session and frees its state; returns whether this call ended it. May be called again."""
         request = sequence_pb2.CloseSessionRequest(session_id=self.id)
-        return bool((await self._client._call(self._client._stub.CloseSession, request)).closed)
+        closed = bool((await self._client._call(self._client._stub.CloseSession, request)).closed)
+        self._exchange.end()
+        return closed
 
     async def _ask(
         self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None

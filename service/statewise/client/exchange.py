@@ -142,6 +142,10 @@ class Exchange:
         """Notes up to which position the store holds the session; what was before is kept no more."""
         self.durable_position = max(durable, self.durable_position)
 
+    def end(self) -> None:
+        """Notes that the session is closed: nothing of it is kept."""
+        self.durable_position = self.position
+
     @property
     def full(self) -> bool:
         """Whether so much is kept that no step may be sent."""

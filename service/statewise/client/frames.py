@@ -48,7 +48,7 @@ class UnderWay(ABC):
         last: bool,
         timeout_seconds: float | None,
     ) -> None:
-        self.rows = list(range(len(exchanges)))
+        self.rows = self._all = list(range(len(exchanges)))
         self._left = set(self.rows)
         self._exchanges = exchanges
         self._positions = np.array(positions, "<u8")
@@ -99,8 +99,7 @@ class UnderWay(ABC):
         """
         positions = np.frombuffer(response.positions, "<u8")
         if len(positions):
-            places = np.frombuffer(response.rows, "<u4").tolist() if response.rows else range(len(positions))
-            rows = [self.rows[place] for place in places]
+            rows = [self.rows[place] for place in np.frombuffer(response.rows, "<u4").tolist()] if response.rows else self.rows
             outputs = {tensor.name: decode(tensor) for tensor in response.outputs}
             durable = np.frombuffer(response.durable_positions, "<u8").tolist() or [0] * len(rows)
             told = positions.tolist()
@@ -125,9 +124,10 @@ class UnderWay(ABC):
         here = [place for place, row in enumerate(rows) if self._exchanges[row].keeps]
         if not here:
             return
-        arrays = self._arrays
-        if len(here) < len(self._exchanges):
+        if len(here) < len(rows):
             rows, positions = [rows[place] for place in here], [positions[place] for place in here]
+        arrays = self._arrays
+        if rows != self._all:
             arrays = {name: array[rows] for name, array in arrays.items()}
         kept.add(Sent([self._exchanges[row].reference for row in rows], positions, arrays, self._timesteps))
 
@@ -212,7 +212,7 @@ class Columns(UnderWay):
 
     def take(self, rows: Sequence[int], outputs: Mapping[str, Array]) -> None:
         """See `UnderWay`."""
-        if len(rows) == len(self._exchanges):
+        if rows == self._all:
             self.outputs = dict(outputs)
             return
         for name, array in outputs.items():

@@ -270,7 +270,9 @@ class Session(Known):
     def close(self) -> bool:
         """Ends the session and frees its state; returns whether this call ended it. May be called again."""
         request = sequence_pb2.CloseSessionRequest(session_id=self.id)
-        return bool(self._client._call(self._client._stub.CloseSession, request).closed)
+        closed = bool(self._client._call(self._client._stub.CloseSession, request).closed)
+        self._exchange.end()
+        return closed
 
     def _ask(
         self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
