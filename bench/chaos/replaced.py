@@ -11,6 +11,8 @@ from bench.chaos.place import CLIENTS, MODES, Place, Told
 from bench.chaos.processes import Replica
 
 SETTLE_SECONDS = 8.0
+SPREAD_SECONDS = 75.0
+"""Until those that came have their share: some are tried every half a minute, and the others ten seconds later."""
 """How long sessions step undisturbed before something else is done to them."""
 SESSIONS, ENDED = "statewise_sessions", "statewise_sessions_ended_total"
 
@@ -84,8 +86,7 @@ async def drains(place: Place, mode: str) -> Told:
 async def scale(place: Place, mode: str) -> Told:
     """Two replicas become four, which are handed their share by rebalancing; then the two that were there first are drained."""
     told = Told(f"2 → 4 → 2 replicas, {mode}")
-    # Slowly: those that are handed over before there is anybody else come back, and are left alone for ten minutes.
-    rebalancing = ("--rebalance-above", str(place.sessions // 4), "--rebalance-rate", "2", "--drain-pause-seconds", "1.5")
+    rebalancing = ("--rebalance-above", str(place.sessions // 4), "--rebalance-rate", "20", "--drain-pause-seconds", "1.5")
     with place.routed(f"scale-{mode}", 4, *rebalancing, running=2) as (_, made, address, behind):
         crowd = Crowd(address, place.sessions, 3 * CLIENTS, options=MODES[mode])  # so that the ring gives some to each
         await crowd.start()
@@ -93,7 +94,7 @@ async def scale(place: Place, mode: str) -> Told:
         two = await _held(made[:2])
         for newcomer in made[2:]:
             await asyncio.to_thread(newcomer.start)
-        await asyncio.sleep(4 * SETTLE_SECONDS)
+        await asyncio.sleep(SPREAD_SECONDS)
         four = await _held(made)
         handed_over = sum([await asyncio.to_thread(each.metric, ENDED, how="moved") for each in made[:2]])
         steps = crowd.steps

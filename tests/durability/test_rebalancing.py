@@ -14,7 +14,7 @@ from statewise.config import Limits
 from statewise.durability import Durability
 from statewise.errors import Reason, Unavailable
 from statewise.host import Durably
-from statewise.rebalancing import LEFT_ALONE_SECONDS, Rebalancing
+from statewise.rebalancing import LEFT_ALONE_SECONDS, TRIED, Rebalancing
 from statewise.stores.memory import MemoryStore
 
 CHECKPOINT, COMMIT, MEMORY = Durability.CHECKPOINT, Durability.COMMIT, Durability.MEMORY
@@ -36,25 +36,28 @@ def counted(host, name, **labels):
 
 
 async def test_sessions_above_the_share_go_at_the_rate_and_no_others():
-    """As many a second as the rate says, down to the share; each is in the store as it stands; sessions in memory stay."""
+    """As many a second as the rate says, down to the share; each is in the store as it stands; sessions in memory stay.
+
+    A few go first, to see whether somebody takes them.
+    """
     clock, store = [0.0], Troubled()
     async with kept(store) as only, kept(store) as other:
-        for number in range(20):
+        for number in range(30):
             await only.open([CHECKPOINT, COMMIT][number % 2], str(number), checkpoint_every=1000)
             await only.step(number, 0, str(number))
         await only.open(MEMORY, "m")
         made = rebalancing(only, clock, 8, 5.0)
         assert await made.look() == 0, "no time has passed"
         gone = []
-        for _ in range(5):
+        for _ in range(16):
             clock[0] += 1.0
             gone.append(await made.look())
-        assert gone == [5, 5, 2, 0, 0]
+        assert gone == [5, TRIED - 5, *[0] * 9, 5, 5, 4, 0, 0]
         assert only.host.sessions.durable.count == 8
         assert only.host.position("m") == 0
-        assert ended(only.host, "moved") == 12
+        assert ended(only.host, "moved") == 22
         assert counted(only.host, "statewise_sessions_spilled_total") == 0
-        moved = [number for number in range(20) if only.host.sessions.directory.number(str(number)) is None]
+        moved = [number for number in range(30) if only.host.sessions.directory.number(str(number)) is None]
         for number in moved:
             with pytest.raises(Unavailable) as told:
                 only.ask(1, 1, str(number))
@@ -93,6 +96,32 @@ async def test_a_session_that_comes_back_is_left_alone():
         assert await made.look() == 0, "both came back"
         clock[0] += LEFT_ALONE_SECONDS + 1.0
         assert await made.look() == 1
+
+
+async def test_while_there_is_nobody_else_a_few_are_tried_now_and_then_and_the_rest_go_when_somebody_came():
+    """All that are tried come back as long as the router has nobody else for them; one that stays away opens the door."""
+    clock = [0.0]
+    async with kept(Troubled()) as only:
+        for number in range(100):
+            await only.open(COMMIT, str(number))
+        made = rebalancing(only, clock, 20, 50.0)
+
+        async def look(back):
+            """Looks a second later; returns how many went, of whom all come back, or all but one."""
+            clock[0] += 1.0
+            before = set(only.host.sessions.directory.ids) - {""}
+            count = await made.look()
+            gone = [each for each in before if only.host.sessions.directory.number(each) is None]
+            for name in gone if back else gone[1:]:
+                await only.resume(name, server_instance=only.host.instance)
+            return count
+
+        alone = [await look(back=True) for _ in range(90)]
+        assert [(second, count) for second, count in enumerate(alone) if count] == [(0, TRIED), (40, TRIED), (80, TRIED)]
+        assert only.host.sessions.durable.count == 100
+        assert sum([await look(back=False) for _ in range(32)]) == TRIED
+        followed = [await look(back=False) for _ in range(12)]
+        assert sum(followed) == 100 - 4 * TRIED, "all that were not tried before, once each"
 
 
 async def test_who_cannot_be_stored_stays():
