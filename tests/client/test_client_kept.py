@@ -90,6 +90,16 @@ def kept_from(kept, session, position):
     return []
 
 
+def test_what_comes_after_the_first_that_is_asked_for_is_found_too():
+    """Of one that is asked for later, and again: steps come in while others are resumed."""
+    kept, sessions = Kept(), [Session() for _ in range(3)]
+    for turn in range(100):
+        kept.add(sent(sessions, 1, turn))
+        asked = sessions[turn % 3]
+        assert told(kept, asked) == asked.values
+    assert len(kept._index) in (0, 3)
+
+
 def test_an_idle_session_keeps_no_frame_alive():
     """One of a hundred that stops stepping leaves its own rows, not everybody's."""
     kept, sessions = Kept(), [Session() for _ in range(100)]

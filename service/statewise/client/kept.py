@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType
 
@@ -41,15 +41,22 @@ class Sent(NamedTuple):
 
 
 class Kept:
-    """The inputs of all sessions of a client; for any thread."""
+    """The inputs of all sessions of a client; for any thread.
+
+    When a server is gone, all its sessions are asked for at once. So the first that is asked for makes an index of all, which goes
+    when as many rows have come as it had.
+    """
 
     def __init__(self) -> None:
         self._sent: deque[Sent] = deque()
+        self._index: dict[Stored, list[tuple[int, Sent, int]]] = {}
+        self._index_lasts = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Returns how many steps are held."""
-        return sum(len(sent.positions) for sent in self._sent)
+        with self._lock:
+            return sum(len(sent.positions) for sent in self._sent)
 
     def add(self, sent: Sent) -> None:
         """Keeps steps that were answered."""
@@ -61,6 +68,11 @@ class Kept:
                 left -= len(oldest.positions)
                 if rest := _rest(oldest):
                     self._sent.append(rest)
+            if self._index:
+                self._enter(sent)
+                self._index_lasts -= len(sent.positions)
+                if self._index_lasts <= 0:
+                    self._index = {}
 
     def since(self, session: Stored, position: int, until: int) -> dict[str, Array]:
         """Returns the inputs of a session from one position to another, `[timesteps, …]` each; raises `SessionGone`.
@@ -68,22 +80,26 @@ class Kept:
         So it does where they are not all there, or one of the positions is inside a step.
         """
         with self._lock:
-            found = sorted(self._of(session, position, until), key=lambda step: step[0])
+            if not self._index:
+                self._index_lasts = sum(len(sent.positions) for sent in self._sent)
+                for sent in self._sent:
+                    self._enter(sent)
+            found = sorted((step for step in self._index.get(session, ()) if position < step[0] <= until), key=lambda step: step[0])
         at = position
-        for end, timesteps, _ in found:
-            if end - timesteps != at:
+        for end, sent, _ in found:
+            if end - sent.timesteps != at:
                 break
             at = end
         if at != until:
             message = f"the session is resumed at {position}, {until} was answered, and what was sent since is not kept"
             raise error(Reason.LOST, message)
-        return {name: np.concatenate([arrays[name] for *_, arrays in found]) for name in found[0][2]}
+        return {name: np.concatenate([sent.arrays[name][row] for _, sent, row in found]) for name in found[0][1].arrays}
 
-    def _of(self, session: Stored, position: int, until: int) -> Iterable[tuple[int, int, dict[str, Array]]]:
-        for sent in self._sent:
-            for row, (reference, end) in enumerate(zip(sent.sessions, sent.positions, strict=True)):
-                if position < end <= until and reference() is session:
-                    yield end, sent.timesteps, {name: array[row] for name, array in sent.arrays.items()}
+    def _enter(self, sent: Sent) -> None:
+        """Enters steps into the index."""
+        for row, (reference, end) in enumerate(zip(sent.sessions, sent.positions, strict=True)):
+            if (session := reference()) is not None:
+                self._index.setdefault(session, []).append((end, sent, row))
 
 
 def _rest(sent: Sent) -> Sent | None:
