@@ -91,6 +91,7 @@ class Snapshot:
                 starts=[reply.start for reply in self.replies],
                 timesteps=[reply.timesteps for reply in self.replies],
                 digests=[reply.digest for reply in self.replies],
+                lengths=[_length(reply) for reply in self.replies],
             ),
             terms=terms,
         )
@@ -166,12 +167,16 @@ def _joined(replies: Sequence[Kept]) -> dict[str, Array]:
     return {name: np.concatenate([reply.outputs[name] for reply in replies]) for name in names}
 
 
+def _length(reply: Kept) -> int:
+    return len(next(iter(reply.outputs.values()))) if reply.outputs else 0
+
+
 def _replies(told: snapshot_pb2.Replies, outputs: Mapping[str, Array]) -> tuple[Kept, ...]:
-    if any(array.shape[:1] != (sum(told.timesteps),) for array in outputs.values()):
-        raise ValueError("the outputs of its replies are not those of their timesteps")
+    if any(array.shape[:1] != (sum(told.lengths),) for array in outputs.values()):
+        raise ValueError("the outputs of its replies are not as long as those")
     kept, offset = [], 0
-    for start, timesteps, digest in zip(told.starts, told.timesteps, told.digests, strict=True):
-        here = slice(offset, offset := offset + timesteps)
+    for start, timesteps, digest, length in zip(told.starts, told.timesteps, told.digests, told.lengths, strict=True):
+        here = slice(offset, offset := offset + length)
         kept.append(Kept(start, timesteps, digest, {name: array[here] for name, array in outputs.items()}))
     return tuple(kept)
 

@@ -90,6 +90,21 @@ async def test_frames_go_on_when_their_server_is_gone(pair, mode):
         assert {session.durable_position > 0 for session in sessions} == {True}
 
 
+@pytest.mark.parametrize("mode", MODES, ids=["commit", "checkpoint"])
+async def test_steps_of_which_the_last_output_was_asked_for_go_on_elsewhere(pair, mode):
+    """Their retained replies are shorter than the steps."""
+    first, second = pair
+    async with AsyncClient(both(first.address, second.address)) as client:
+        session = await client.open_session("sum", **mode)
+        assert (await session.step([1, 1])).tolist() == [1, 1]
+        assert (await session.step([[1, 1]] * 9, last=True)).tolist() == [10, 10]
+        assert (await session.step([[1, 1]] * 2)).tolist() == [[11, 11], [12, 12]]
+        await first.host._ownership.until_quiet()
+        assert session._exchange.position == 12
+        await end(first)
+        assert (await session.step([1, 1])).tolist() == [13, 13]
+
+
 async def test_what_is_kept_is_what_the_store_has_not(pair):
     """It grows with steps and shrinks with checkpoints; a session of another durability keeps nothing."""
     first, _ = pair

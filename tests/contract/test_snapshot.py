@@ -18,6 +18,7 @@ STATES = {"h": np.arange(4, dtype=np.float32), "odd/name": np.zeros((2, 3), np.f
 REPLIES = (
     Kept(FARTHEST - 3, 1, 2**64 - 1, {"y": np.ones((1, 2), np.float32)}),
     Kept(FARTHEST - 2, 2, 0, {"y": np.full((2, 2), 7, np.float32)}),
+    Kept(FARTHEST - 40, 37, 5, {"y": np.full((1, 2), 8, np.float32)}),  # the last output alone was asked for
 )
 TERMS = Terms(12.5, 3, Keeping(Durability.CHECKPOINT, 17), b"token")
 WHOLE = Snapshot("demand", 3, "abc", FARTHEST, STATES, "spec", "meter 7", Epoch(4, 2**64 - 1), REPLIES, TERMS)
@@ -43,6 +44,10 @@ def changed(**changes):
     return checked(read.SerializeToString())
 
 
+def replies(start, timesteps, length=0):
+    return snapshot_pb2.Replies(starts=[start], timesteps=[timesteps], digests=[1], lengths=[length])
+
+
 def listed(arrays):
     return {name: (array.dtype, array.tolist()) for name, array in arrays.items()}
 
@@ -62,7 +67,7 @@ def test_what_is_written_is_what_protobuf_would_write():
     read = snapshot_pb2.Snapshot.FromString(WHOLE.to_bytes()[len(FORMAT) + 32 :])
     assert snapshot_pb2.Snapshot.FromString(read.SerializeToString()) == read
     assert [tensor.name for tensor in read.states] == list(STATES)
-    assert (list(read.outputs[0].shape), len(read.outputs[0].data)) == ([3, 2], 24)
+    assert (list(read.outputs[0].shape), len(read.outputs[0].data)) == ([4, 2], 32)
     odd = {"empty": np.zeros((0, 2), np.float32), "scalar": np.array(7, np.int64), "turned": np.arange(6.0).reshape(2, 3).T}
     states = snapshot_pb2.Snapshot.FromString(Snapshot("m", 1, "d", 1, odd).to_bytes()[len(FORMAT) + 32 :]).states
     assert [decode(tensor).tolist() for tensor in states] == [array.tolist() for array in odd.values()]
@@ -111,12 +116,13 @@ def test_another_format_is_refused_by_its_number(kind):
         changed(states=[tensor_pb2.Tensor(name="h", data_type=1, shape=[0, 1 << 40])]),
         changed(states=[tensor_pb2.Tensor(name="h", data_type=99, shape=[1], data=b"1")]),
         changed(states=[tensor_pb2.Tensor(name="h", data_type=6, shape=[1], data=b"\x02")]),
-        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[2], digests=[1])),
-        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[0], digests=[1])),
-        changed(replies=snapshot_pb2.Replies(starts=[2**63], timesteps=[2**63 + 1], digests=[1])),
-        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[1])),
-        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[1], digests=[1]), outputs=[ONE, ONE_OF_TWO]),
-        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[1], digests=[1]), outputs=[NO_TIME]),
+        changed(replies=replies(start=6, timesteps=2)),
+        changed(replies=replies(start=6, timesteps=0)),
+        changed(replies=replies(start=2**63, timesteps=2**63 + 1)),
+        changed(replies=snapshot_pb2.Replies(starts=[6], timesteps=[1], lengths=[0])),
+        changed(replies=replies(start=6, timesteps=1, length=1), outputs=[ONE, ONE_OF_TWO]),
+        changed(replies=replies(start=6, timesteps=1, length=1), outputs=[NO_TIME]),
+        changed(replies=replies(start=6, timesteps=1, length=2**63), outputs=[ONE]),
         changed(outputs=[ONE]),
         changed(terms=snapshot_pb2.Terms(durability=9)),
     ],
@@ -132,6 +138,7 @@ def test_another_format_is_refused_by_its_number(kind):
         "a reply without a digest",
         "outputs of more timesteps",
         "outputs without timesteps",
+        "outputs beyond memory",
         "outputs of no reply",
         "durability",
     ],

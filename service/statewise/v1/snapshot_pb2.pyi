@@ -42,14 +42,16 @@ class Epoch(_message.Message):
     def __init__(self, counter: _Optional[int] = ..., random: _Optional[int] = ...) -> None: ...
 
 class Replies(_message.Message):
-    __slots__ = ("starts", "timesteps", "digests")
+    __slots__ = ("starts", "timesteps", "digests", "lengths")
     STARTS_FIELD_NUMBER: _ClassVar[int]
     TIMESTEPS_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
     starts: _containers.RepeatedScalarFieldContainer[int]
     timesteps: _containers.RepeatedScalarFieldContainer[int]
     digests: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, starts: _Optional[_Iterable[int]] = ..., timesteps: _Optional[_Iterable[int]] = ..., digests: _Optional[_Iterable[int]] = ...) -> None: ...
+    lengths: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, starts: _Optional[_Iterable[int]] = ..., timesteps: _Optional[_Iterable[int]] = ..., digests: _Optional[_Iterable[int]] = ..., lengths: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Terms(_message.Message):
     __slots__ = ("idle_timeout_seconds", "retained_replies", "durability", "checkpoint_every", "open_token", "number")
