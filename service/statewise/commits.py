@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from statewise.columns import Part
 from statewise.errors import Reason, StatewiseError, error
-from statewise.keeper import Keeper
+from statewise.keeper import BATCH, Keeper
 from statewise.masks import every, some
 from statewise.models import Models, Served
 from statewise.sessions import RETRY_SECONDS, Failures, Kept, Sessions
@@ -130,7 +130,9 @@ class Commits:
         """Puts sessions that are marked `busy` into the store as they stand; they go on meanwhile."""
         models = self._sessions.model[sessions]
         for number in set(models.tolist()):
-            self._checkpoint(self._models[number], sessions[models == number])
+            of_model = sessions[models == number]
+            for start in range(0, len(of_model), BATCH):  # after a while without a store all may be due at once
+                self._checkpoint(self._models[number], of_model[start : start + BATCH])
 
     def _checkpoint(self, model: Served, sessions: Indices) -> None:
         table = self._sessions

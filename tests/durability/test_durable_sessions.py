@@ -12,6 +12,7 @@ import pytest
 
 from builders.kept import SEALER, Troubled, heard, kept
 from builders.summing import FATAL, serving, summing
+from statewise import commits, keeper
 from statewise.config import Limits
 from statewise.durability import Durability, Keeping
 from statewise.errors import DataLost, InvalidInput, Reason, SessionGone, StatewiseError, Unavailable
@@ -341,6 +342,36 @@ async def test_drain_hands_over_what_is_durable(two):
     with pytest.raises(SessionGone) as lost:
         await second.resume("m")
     assert lost.value.reason is Reason.LOST
+
+
+async def test_however_many_are_due_at_once_they_go_in_batches(monkeypatch):
+    """Those that are due within a moment together, up to a batch; what a drain finds goes the same way, and nobody is left out."""
+    for module in (commits, keeper):
+        monkeypatch.setattr(module, "BATCH", 8)
+    store = Troubled()
+    sizes, put_many = [], store.put_many
+
+    async def counted(puts):
+        sizes.append(len(puts))
+        return await put_many(puts)
+
+    async with kept(store) as only, kept(store) as other:
+        for number in range(20):
+            await only.open(CHECKPOINT, str(number), checkpoint_every=1)
+        await only.quiet()
+        monkeypatch.setattr(store, "put_many", counted)
+        for number in range(20):
+            await only.step(number, 0, str(number))
+        await asyncio.sleep(2 * commits.GATHER_SECONDS)
+        await only.quiet()
+        assert sum(sizes) == 20
+        assert max(sizes) == 8
+        assert not only.host.sessions.durable.busy.any()
+        for number in range(20):
+            await only.step(number, 1, str(number))
+        await only.host.drain(30)
+        for number in range(20):
+            assert (await other.resume(str(number), told=1)).position == 2
 
 
 async def test_a_fork_of_a_durable_session_is_durable_by_itself(two):
