@@ -28,7 +28,7 @@ from statewise.v1 import sequence_pb2
 Array = NDArray[Any]
 Outputs = Any
 """An array where the model has one output, a dict of arrays by name where it has several: the caller knows the model."""
-NO_TIMESTEPS = 1 << 62
+NO_BOUND = 1 << 62
 
 
 class Kind(NamedTuple):
@@ -108,7 +108,7 @@ class Exchange:
         self.keeps = opened.durability == sequence_pb2.DURABILITY_CHECKPOINT
         self.reference = weakref.ref(self)
         self._timestep_bytes = sum(dtype.itemsize * math.prod(tensor.shape) for tensor, dtype in self._inputs.values())
-        self._most_kept = -(-kept_bytes // self._timestep_bytes) if self.keeps else NO_TIMESTEPS
+        self._most_kept = -(-kept_bytes // max(1, self._timestep_bytes)) if self.keeps else NO_BOUND
         self.recovering = False
         self.settled: Callable[[], None] = _nothing
 
