@@ -128,14 +128,15 @@ def _plot(results: Results, file: Path) -> None:
         if row.model != "lstm-256":
             continue
         axes.scatter(row.steps_per_second, row.p99_us / 1e3, s=45, color=COLOURS[row.server], zorder=3)
-        axes.annotate(row.workload, (row.steps_per_second, row.p99_us / 1e3), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        beside = {"xytext": (-6, 4), "ha": "right"} if row.server == "triton" else {"xytext": (6, 4)}
+        axes.annotate(row.workload, (row.steps_per_second, row.p99_us / 1e3), textcoords="offset points", fontsize=8, **beside)
     for server in {server for server, model, _ in results.rows if model == "lstm-256"}:
         axes.scatter([], [], s=45, color=COLOURS[server], label=NAMES[server])
     axes.set(xscale="log", yscale="log", xlabel="timesteps a second", ylabel="p99 of a message, ms")
     axes.set_title(f"LSTM 64→256, {results.machine['cores']} cores shared with the load generators")
     axes.grid(which="both", alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     axes.legend(frameon=False)
     figure.savefig(file, dpi=130)
     plt.close(figure)
