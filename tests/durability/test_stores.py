@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.chaos.store import redis
+from bench.chaos.store import free_port, redis
 from statewise.durability import Epoch
 from statewise.stores import Outcome, Put, StoreError
 from statewise.stores.address import StoreSettingError, check
@@ -176,7 +176,8 @@ async def test_each_of_many_puts_is_told_its_own_outcome(store, put, count):
 
 async def test_a_node_of_a_cluster_takes_puts_of_many_slots(tmp_path, needs_tool, put):
     """One script may not have keys of several slots there, so each session gets its own; the batch stays one pipeline."""
-    with redis(tmp_path, "--cluster-enabled", "yes", program=needs_tool("redis-server")) as server:
+    cluster = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with redis(tmp_path, *cluster, program=needs_tool("redis-server")) as server:
         store = open_store(server.address, None, 5.0)
         await store.start()
         await store._redis.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
