@@ -9,17 +9,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import functools
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 
-from statewise.client import AsyncClient
+from statewise.client import AsyncClient, AsyncSession
 
 WARM_UP_SECONDS = 0.7
 
@@ -122,46 +123,51 @@ def position_field(tag: int | None, position: int) -> bytes:
     return bytes(raw)
 
 
-async def frames(options: argparse.Namespace) -> None:
-    """One frame of sessions, stepped again and again."""
+async def opened(client: AsyncClient, model: str, sessions: int, durability: str = "") -> list[AsyncSession]:
+    """Opens so many sessions of a model."""
+    return await asyncio.gather(*(client.open_session(model, durability=durability) for _ in range(sessions)))
+
+
+def repeated(step: Callable[[], Awaitable[Any]], steps: int) -> Loop:
+    """Returns the loop that does the same again and again; it counts as so many steps."""
+
+    async def run(count: Count, go_on: Callable[[], bool]) -> None:
+        while go_on():
+            began = time.perf_counter()
+            await step()
+            count.add(steps, began)
+
+    return run
+
+
+def frames(client: AsyncClient, sessions: Sequence[AsyncSession], timesteps: int) -> list[Loop]:
+    """Returns the one loop that steps sessions together."""
+    frame, shape = client.frame(sessions), sessions[0].model.inputs[0].shape
+    x = np.random.default_rng(0).standard_normal((len(sessions), timesteps, *shape)).astype(np.float32)
+    return [repeated(functools.partial(frame.step, x), len(sessions) * timesteps)]
+
+
+def coalesced(_: AsyncClient, sessions: Sequence[AsyncSession], __: int) -> list[Loop]:
+    """Returns loops that step each session for itself, one timestep at a time."""
+    x = np.random.default_rng(0).standard_normal(sessions[0].model.inputs[0].shape).astype(np.float32)
+    return [repeated(functools.partial(session.step, x), 1) for session in sessions]
+
+
+LOOPS = {"frames": frames, "coalesced": coalesced}
+"""The loops of sessions of one client, by kind."""
+
+
+async def of_one_client(options: argparse.Namespace) -> None:
+    """Sessions of one client."""
     async with AsyncClient(options.address, timeout_seconds=120) as client:
-        sessions = await asyncio.gather(*(client.open_session(options.model) for _ in range(options.sessions)))
-        frame = client.frame(sessions)
-        features = sessions[0].model.inputs[0].shape[0]
-        x = np.random.default_rng(0).standard_normal((options.sessions, options.timesteps, features)).astype(np.float32)
-
-        async def run(count: Count, go_on: Callable[[], bool]) -> None:
-            while go_on():
-                began = time.perf_counter()
-                await frame.step(x)
-                count.add(options.sessions * options.timesteps, began)
-
-        await measured([run], options.seconds)
-        await asyncio.gather(*(session.close() for session in sessions))
-
-
-async def coalesced(options: argparse.Namespace) -> None:
-    """Sessions of one client, each stepped for itself."""
-    async with AsyncClient(options.address, timeout_seconds=120) as client:
-        sessions = await asyncio.gather(*(client.open_session(options.model) for _ in range(options.sessions)))
-        x = np.random.default_rng(0).standard_normal(sessions[0].model.inputs[0].shape).astype(np.float32)
-
-        def loop(session: Any) -> Loop:
-            async def run(count: Count, go_on: Callable[[], bool]) -> None:
-                while go_on():
-                    began = time.perf_counter()
-                    await session.step(x)
-                    count.add(1, began)
-
-            return run
-
-        await measured([loop(session) for session in sessions], options.seconds)
+        sessions = await opened(client, options.model, options.sessions)
+        await measured(LOOPS[options.kind](client, sessions, options.timesteps), options.seconds)
         await asyncio.gather(*(session.close() for session in sessions))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["raw", "frames", "coalesced"])
+    parser.add_argument("kind", choices=["raw", *LOOPS])
     parser.add_argument("--address", required=True)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--messages")
@@ -173,7 +179,7 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, default=1)
     options = parser.parse_args()
     options.prepared = json.loads(Path(options.messages).read_text()) if options.messages else {}
-    asyncio.run({"raw": raw, "frames": frames, "coalesced": coalesced}[options.kind](options))
+    asyncio.run(raw(options) if options.kind == "raw" else of_one_client(options))
 
 
 if __name__ == "__main__":

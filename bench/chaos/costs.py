@@ -18,7 +18,7 @@ from bench.processes import statewise
 
 MODEL, EVERY = "lstm-256", 64
 SECONDS, ROUNDS = 0.4, 24
-LOADS = {"frames of 256": ("frames", 256), "single steps, 64 sessions": ("single", 64)}
+LOADS = {"frames of 256": ("frames", 256), "single steps, 64 sessions": ("coalesced", 64)}
 MODES = ("memory", "checkpoint", "commit")
 WORTH = 0.9
 """What checkpoints are to leave of the speed in memory."""
@@ -45,7 +45,7 @@ def costs(home: Path) -> Told:
         for name, (kind, sessions) in LOADS.items():
             words = [server.address, MODEL, kind, str(sessions), str(ROUNDS), str(SECONDS), ",".join(MODES), pids]
             out = subprocess.run([sys.executable, "-m", "bench.chaos.turns", *words], check=True, stdout=subprocess.PIPE).stdout
-            turns = {mode: [Turn(*each) for each in told] for mode, told in json.loads(out).items()}
+            turns = {mode: [Turn(*each) for each in row] for mode, row in json.loads(out).items()}
             shares = {mode: _share(turns[mode], turns["memory"]) for mode in MODES}
             told.facts |= {f"{name}, {mode}": _told(turns[mode], shares[mode]) for mode in MODES}
             left = shares["checkpoint"]

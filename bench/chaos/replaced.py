@@ -11,9 +11,9 @@ from bench.chaos.place import CLIENTS, MODES, Place, Told
 from bench.chaos.processes import Replica
 
 SETTLE_SECONDS = 8.0
+"""How long sessions step undisturbed before something else is done to them."""
 SPREAD_SECONDS = 75.0
 """Until those that came have their share: some are tried every half a minute, and the others ten seconds later."""
-"""How long sessions step undisturbed before something else is done to them."""
 SESSIONS, ENDED = "statewise_sessions", "statewise_sessions_ended_total"
 
 

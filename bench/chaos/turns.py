@@ -1,6 +1,6 @@
 """A client that steps sessions of one durability after another, by turns: what one turn leaves behind in caches is every turn's.
 
-    python -m bench.chaos.turns ADDRESS MODEL frames|single SESSIONS ROUNDS SECONDS MODE,… PID,…
+    python -m bench.chaos.turns ADDRESS MODEL frames|coalesced SESSIONS ROUNDS SECONDS MODE,… PID,…
 
 Prints, as JSON, for each mode a list of its turns: steps, seconds, and the CPU seconds of this process and of those with the ids.
 """
@@ -8,52 +8,24 @@ Prints, as JSON, for each mode a list of its turns: steps, seconds, and the CPU 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import psutil
 
-from statewise.client import AsyncClient, AsyncSession
+from bench.load import LOOPS, Count, Loop, opened
+from statewise.client import AsyncClient
 
 SETTLING_SECONDS = 0.1
-Turn = Callable[[float], Coroutine[Any, Any, int]]
-"""Steps for so many seconds, and returns how often."""
 
 
-def by_frames(client: AsyncClient, sessions: Sequence[AsyncSession], x: np.ndarray[Any, Any]) -> Turn:
-    """Returns turns that step the sessions together."""
-    frame = client.frame(sessions)
-
-    async def turn(seconds: float) -> int:
-        until, steps = time.perf_counter() + seconds, 0
-        while time.perf_counter() < until:
-            await frame.step(x)
-            steps += len(sessions)
-        return steps
-
-    return turn
-
-
-def by_steps(_: AsyncClient, sessions: Sequence[AsyncSession], x: np.ndarray[Any, Any]) -> Turn:
-    """Returns turns that step each session for itself."""
-
-    async def turn(seconds: float) -> int:
-        until, steps = time.perf_counter() + seconds, itertools.count()
-
-        async def one(session: AsyncSession, x: np.ndarray[Any, Any]) -> None:
-            while time.perf_counter() < until:
-                await session.step(x)
-                next(steps)
-
-        await asyncio.gather(*(one(session, x[row, 0].copy()) for row, session in enumerate(sessions)))
-        return next(steps)
-
-    return turn
+async def turn(loops: Sequence[Loop], seconds: float) -> int:
+    """Runs loops side by side for so many seconds; returns the steps made."""
+    counts, until = [Count() for _ in loops], time.perf_counter() + seconds
+    await asyncio.gather(*(loop(count, lambda: time.perf_counter() < until) for loop, count in zip(loops, counts, strict=True)))
+    return sum(count.steps for count in counts)
 
 
 def cpu_seconds(others: Sequence[psutil.Process]) -> list[float]:
@@ -64,21 +36,17 @@ def cpu_seconds(others: Sequence[psutil.Process]) -> list[float]:
 async def main() -> None:
     address, model, kind, sessions, rounds, seconds, modes, pids = sys.argv[1:]
     others = [psutil.Process(int(pid)) for pid in pids.split(",")]
-    kinds = {"frames": by_frames, "single": by_steps}
     async with AsyncClient(address, timeout_seconds=120) as client:
-        turns: dict[str, Turn] = {}
+        loops: dict[str, list[Loop]] = {}
         for mode in modes.split(","):
-            opened = await asyncio.gather(*(client.open_session(model, durability=mode) for _ in range(int(sessions))))
-            features = opened[0].model.inputs[0].shape
-            x = np.random.default_rng(0).standard_normal((len(opened), 1, *features)).astype(np.float32)
-            turns[mode] = kinds[kind](client, opened, x)
-            await turns[mode](float(seconds))
-        told: dict[str, list[tuple[float, ...]]] = {mode: [] for mode in turns}
+            loops[mode] = LOOPS[kind](client, await opened(client, model, int(sessions), mode), 1)
+            await turn(loops[mode], float(seconds))
+        told: dict[str, list[tuple[float, ...]]] = {mode: [] for mode in loops}
         for number in range(int(rounds)):
-            for mode in list(turns)[:: 1 if number % 2 else -1]:
-                await turns[mode](SETTLING_SECONDS)
+            for mode in list(loops)[:: 1 if number % 2 else -1]:
+                await turn(loops[mode], SETTLING_SECONDS)
                 began, before = time.perf_counter(), cpu_seconds(others)
-                steps = await turns[mode](float(seconds))
+                steps = await turn(loops[mode], float(seconds))
                 elapsed = time.perf_counter() - began
                 used = [after - each for after, each in zip(cpu_seconds(others), before, strict=True)]
                 told[mode].append((steps, elapsed, *used))

@@ -60,7 +60,9 @@ class Rebalancing:
         if not self._above or excess <= 0:
             self._welcome = False
             return 0
-        count = min(excess, int(self._allowed), excess if self._is_welcome(now) else TRIED - len(self._tried))
+        count = min(excess, int(self._allowed))
+        if not self._is_welcome(now):
+            count = min(count, TRIED - len(self._tried))
         if count <= 0 or now < self._not_before:
             return 0
         for session_id in [each for each, since in self._moved.items() if now - since > LEFT_ALONE_SECONDS]:
@@ -74,7 +76,8 @@ class Rebalancing:
         self._moved |= dict.fromkeys(gone, now)
         if not self._welcome:
             self._tried += gone
-            self._not_before = now + COMES_BACK_SECONDS if len(self._tried) >= TRIED else now
+            if len(self._tried) >= TRIED:
+                self._not_before = now + COMES_BACK_SECONDS
         log.info("sessions handed over", sessions=len(gone), durable=durable.count, share=self._above)
         return len(gone)
 

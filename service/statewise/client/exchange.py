@@ -153,7 +153,7 @@ class Exchange:
 
     def refuse_if_full(self) -> None:
         """Raises `Overloaded` if so much is kept that no step may be sent."""
-        if self.position - self.durable_position >= self._most_kept:
+        if self.full:
             kept_bytes = (self.position - self.durable_position) * self._timestep_bytes
             raise too_far(kept_bytes, self.position, self.durable_position)
 

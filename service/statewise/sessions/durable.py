@@ -15,7 +15,6 @@ from statewise.durability import Durability, Epoch, Keeping
 from statewise.sessions.rows import Indices
 
 NO_TIMESTEPS = 1 << 62
-IN_MEMORY = Keeping()
 
 
 class Durable:
@@ -40,14 +39,12 @@ class Durable:
         self._every = np.zeros(capacity, np.int64)
         self._due = np.full(capacity, NO_TIMESTEPS, np.int64)
         self._epochs: dict[int, Epoch] = {}
-        self._keepings: dict[int, Keeping] = {}
 
     def begin(self, session: int, keeping: Keeping, epoch: Epoch, position: int, now: float) -> None:
         """Enters a session whose snapshot at `position` the store holds."""
         assert session not in self._epochs, "the session is durable already"
         self.count += 1
         self._epochs[session] = epoch
-        self._keepings[session] = keeping
         self.stored[session], self.stored_at[session] = position, now
         if keeping.durability is Durability.COMMIT:
             self.commits[session] = True
@@ -60,7 +57,6 @@ class Durable:
         """Forgets a session, if it was durable."""
         if self._epochs.pop(session, None) is None:
             return
-        del self._keepings[session]
         self.count -= 1
         self.committing -= int(self.commits[session])
         self.commits[session] = self.busy[session] = False
@@ -69,7 +65,11 @@ class Durable:
 
     def keeping(self, session: int) -> Keeping:
         """Returns what a session's client asked for."""
-        return self._keepings.get(session, IN_MEMORY)
+        if session not in self._epochs:
+            return Keeping()
+        if self.commits[session]:
+            return Keeping(Durability.COMMIT)
+        return Keeping(Durability.CHECKPOINT, int(self._every[session]))
 
     def epoch(self, session: int) -> Epoch | None:
         """Returns under which ownership this server holds a session, or `None` if it is not durable."""
