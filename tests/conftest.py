@@ -28,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip("needs an NVIDIA GPU: make gpu-check"))
 
 
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def provider(request: pytest.FixtureRequest) -> str:
+    """What runs the models: what holds of one holds of the other."""
+    return str(request.param)
+
+
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     """A command that a test runs in this process sets up the log; the next test finds it as it was."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import structlog
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ from statewise.spec import METADATA_KEY, ModelSpec, SpecError, StateSpec, Tensor
 OLDEST_OPSET = 13
 NEWEST_OPSET = 20
 WARM_UP_RUNS = 4
+log = structlog.get_logger()
 
 
 class LoadError(Exception):
@@ -70,6 +72,8 @@ def load(name: str, version: int, file: Path, largest: int, provider: Provider, 
         spec = read_spec(model)
         _check_series(spec)
         engine = OnnxEngine(model, spec, provider, threads)
+        if engine.divided:
+            log.warning("part of the model runs on the CPU: CUDA has no kernel for it", model=name, version=version)
         apart = _check_parity(engine, spec, provider)
         seconds = _warm_up(engine, spec, provider, largest)
     except (OSError, DecodeError, SpecError, EngineError, LoadError, ValueError) as error:

@@ -9,7 +9,7 @@ rows are never copied. Source and target rows of a batch are disjoint by the cal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,24 +77,36 @@ def pooled(plain: onnx.ModelProto, spec: ModelSpec, *, by_element: bool = False)
     return model
 
 
-def rows_reader(states: Sequence[StateSpec]) -> onnx.ModelProto:
-    """Returns a graph that takes the pools and `SOURCE`, and returns the states of those rows: `[batch, *state.shape]` each."""
-    nodes = [helper.make_node("Gather", [Pool(state).input, SOURCE], [row_name(state)], axis=0) for state in states]
-    taken, _ = _infos(states)
-    return _small("statewise_read", nodes, [_row_info(SOURCE), *taken], [_rows_info(state) for state in states], [])
+def rows_reader(dtypes: Sequence[str]) -> onnx.ModelProto:
+    """Returns a graph that takes the pools and `SOURCE`, and returns the states of those rows.
+
+    It is of pools and rows laid flat, `[rows, width]` and `[batch, width]`, and so serves every model with states of these dtypes.
+    `flat_pool` and `flat_rows` name them, by their place.
+    """
+    nodes = [helper.make_node("Gather", [flat_pool(at), SOURCE], [flat_rows(at)], axis=0) for at in range(len(dtypes))]
+    return _small("statewise_read", nodes, [_row_info(SOURCE), *_flat(flat_pool, dtypes)], _flat(flat_rows, dtypes), [])
 
 
-def rows_writer(states: Sequence[StateSpec], *, by_element: bool = False) -> onnx.ModelProto:
-    """Returns a graph that takes the pools, `TARGET` and states `[batch, *state.shape]`, and returns the pools with them."""
-    nodes = [node for state in states for node in _write(state, row_name(state), by_element)]
-    taken, returned = _infos(states)
-    inputs = [_row_info(TARGET), *taken, *(_rows_info(state) for state in states)]
-    return _small("statewise_write", nodes, inputs, returned, _row_axes(states, set()))
+def rows_writer(dtypes: Sequence[str], *, by_element: bool = False) -> onnx.ModelProto:
+    """Returns a graph that takes the pools, `TARGET` and states, flat as in `rows_reader`, and returns the pools with them."""
+    nodes = [node for at in range(len(dtypes)) for node in _write(flat_pool(at), flat_written(at), flat_rows(at), (1,), by_element)]
+    inputs = [_row_info(TARGET), *_flat(flat_pool, dtypes), *_flat(flat_rows, dtypes)]
+    return _small("statewise_write", nodes, inputs, _flat(flat_written, dtypes), [_axes((1,))])
 
 
-def row_name(state: StateSpec) -> str:
+def flat_pool(at: int) -> str:
+    """Returns the input of `rows_reader` and `rows_writer` that takes a pool."""
+    return f"statewise/pool/{at}"
+
+
+def flat_written(at: int) -> str:
+    """Returns the output of `rows_writer` that is the pool with the new rows."""
+    return f"statewise/written/{at}"
+
+
+def flat_rows(at: int) -> str:
     """Returns the tensor of `rows_reader` and `rows_writer` that holds a state's rows."""
-    return f"statewise/rows/{state.input}"
+    return f"statewise/rows/{at}"
 
 
 def _small(
@@ -108,9 +120,11 @@ def _small(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
-def _rows_info(state: StateSpec) -> onnx.ValueInfoProto:
-    element = helper.np_dtype_to_tensor_dtype(np.dtype(state.dtype))
-    return helper.make_tensor_value_info(row_name(state), element, ["batch", *state.shape])
+def _flat(name: Callable[[int], str], dtypes: Sequence[str]) -> list[onnx.ValueInfoProto]:
+    elements = [helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for dtype in dtypes]
+    return [
+        helper.make_tensor_value_info(name(at), element, [f"{name(at)}/rows", f"width/{at}"]) for at, element in enumerate(elements)
+    ]
 
 
 def _infos(states: Sequence[StateSpec]) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
@@ -141,28 +155,29 @@ def _gather(state: StateSpec) -> list[onnx.NodeProto]:
 
 def _scatter(state: StateSpec, by_element: bool) -> list[onnx.NodeProto]:
     """The plain graph's new state → fresh rows of the pool."""
+    pool, inner = Pool(state), _inner(state)
     if state.batch_axis == 0:
-        return _write(state, state.output, by_element)
-    rows = f"{Pool(state).output}/rows"
+        return _write(pool.input, pool.output, state.output, inner, by_element)
+    rows = f"{pool.output}/rows"
     back = [int(axis) for axis in np.argsort(_to_batch_axis(state))]
-    return [helper.make_node("Transpose", [state.output], [rows], perm=back), *_write(state, rows, by_element)]
+    turned = helper.make_node("Transpose", [state.output], [rows], perm=back)
+    return [turned, *_write(pool.input, pool.output, rows, inner, by_element)]
 
 
-def _write(state: StateSpec, rows: str, by_element: bool) -> list[onnx.NodeProto]:
-    """Rows `[batch, *state.shape]` → the rows `TARGET` of the pool."""
-    pool = Pool(state)
-    index = f"{pool.output}/index"
+def _write(pool: str, written: str, rows: str, inner: tuple[int, ...], by_element: bool) -> list[onnx.NodeProto]:
+    """Rows `[batch, …]`, whose axes within a row are `inner` → the rows `TARGET` of the pool."""
+    index = f"{written}/index"
     if not by_element:
         return [
             helper.make_node("Unsqueeze", [TARGET, _axes_name((1,))], [index]),
-            helper.make_node("ScatterND", [pool.input, index, rows], [pool.output]),
+            helper.make_node("ScatterND", [pool, index, rows], [written]),
         ]
     column, shape = f"{index}/column", f"{index}/shape"
     return [
-        helper.make_node("Unsqueeze", [TARGET, _axes_name(_inner(state))], [column]),
+        helper.make_node("Unsqueeze", [TARGET, _axes_name(inner)], [column]),
         helper.make_node("Shape", [rows], [shape]),
         helper.make_node("Expand", [column, shape], [index]),
-        helper.make_node("ScatterElements", [pool.input, index, rows], [pool.output], axis=0),
+        helper.make_node("ScatterElements", [pool, index, rows], [written], axis=0),
     ]
 
 
@@ -218,13 +233,9 @@ def _axes_name(axes: tuple[int, ...]) -> str:
 
 
 def _constants(spec: ModelSpec) -> list[onnx.TensorProto]:
-    axes = {axes for _, axes, _ in _watched(spec)}
-    return [
-        *_row_axes(spec.states, axes),
-        numpy_helper.from_array(np.zeros((), np.float32), "statewise/zero"),
-    ]
+    axes = {axes for _, axes, _ in _watched(spec)} | {_inner(state) for state in spec.states} | {(1,)}
+    return [*map(_axes, sorted(axes)), numpy_helper.from_array(np.zeros((), np.float32), "statewise/zero")]
 
 
-def _row_axes(states: Sequence[StateSpec], others: set[tuple[int, ...]]) -> list[onnx.TensorProto]:
-    axes = others | {_inner(state) for state in states} | {(1,)}
-    return [numpy_helper.from_array(np.array(each, np.int64), _axes_name(each)) for each in sorted(axes)]
+def _axes(axes: tuple[int, ...]) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(axes, np.int64), _axes_name(axes))

@@ -20,7 +20,7 @@ import structlog
 from statewise.accuracy import Accuracy
 from statewise.catalog import Loaded, LoadError, load
 from statewise.config import Limits
-from statewise.engine import Provider, StatePool
+from statewise.engine import EngineError, Provider, StatePool
 from statewise.errors import Reason, error
 from statewise.metrics import ServerMetrics
 from statewise.repository import Repository, RepositoryError, Serving, Stamp
@@ -265,8 +265,12 @@ class Models:
             told = f"{needed / 2**20:,.0f} MiB would be used by models and their states, of {budget / 2**20:,.0f} MiB"
             raise LoadError(f"version {loaded.version} of {loaded.name!r} does not fit: {told}")
         if states not in self._pools:
+            try:
+                reserved = StatePool(states, count, self._provider)
+            except EngineError as problem:
+                raise LoadError(f"version {loaded.version} of {loaded.name!r} does not fit: {problem}") from problem
             rows = Rows(count)
-            pool = Pooled(self._sessions.add_pool(rows), StatePool(states, count, self._provider), rows)
+            pool = Pooled(self._sessions.add_pool(rows), reserved, rows)
             self._metrics.rows_used.labels(str(pool.number)).set_function(lambda: rows.used)
             self._metrics.rows.labels(str(pool.number)).set(rows.count)
             self._metrics.rows_bytes.labels(str(pool.number)).set(pool.states.bytes)

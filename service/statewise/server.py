@@ -304,6 +304,7 @@ def _traces(settings: ServeSettings) -> StepTraces | None:
 async def serve(settings: ServeSettings, announce: Callable[[Server], None], server: Server | None = None) -> int:
     """Runs a server until SIGTERM or SIGINT, or until its engine dies, and returns the process's exit status."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    _allow_files()
     server = server or Server(settings)
     stop = asyncio.Event()
     _catch_signals(stop)
@@ -322,6 +323,18 @@ async def serve(settings: ServeSettings, announce: Callable[[Server], None], ser
         return EXIT_OK
     finally:
         await server.stop()
+
+
+def _allow_files() -> None:
+    """Lets the process open as many files as it may: connections are files, and CUDA opens some for each model.
+
+    Systemd and others start processes with 1,024, of which they may make what the hard limit says.
+    """
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _catch_signals(stop: asyncio.Event) -> None:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from builders.served import config, name
 from statewise.catalog import Loaded, load
 from statewise.config import Limits
-from statewise.engine import Batch, Engine, EngineError, Outcome, StatePool
+from statewise.engine import Batch, Engine, EngineError, Outcome, StatePool, choose_provider
 from statewise.host import Host
 from statewise.metrics import ServerMetrics
 from statewise.repository import Repository
@@ -47,7 +47,9 @@ class FailingEngine:
         self.sizes.append(len(batch.source))
         outcome = self._engine.run(batch, pool)
         if self.fails(batch):
-            pool.values[-1].numpy()[batch.target] = 777
+            states = pool.read(batch.target)
+            states[pool.states[-1].input][...] = 777
+            pool.write(batch.target, states)
             raise EngineError("the second scatter failed")
         return outcome
 
@@ -97,7 +99,7 @@ def kinds(root: Path) -> dict[str, Kind]:
 
 
 @contextlib.asynccontextmanager
-async def real(root: Path, oracles: dict[str, Kind], limits: Limits | None = None) -> AsyncIterator[Real]:
+async def real(root: Path, oracles: dict[str, Kind], provider: str, limits: Limits | None = None) -> AsyncIterator[Real]:
     """Starts a host over an exported repository; nothing looks after it once a second."""
     engines: dict[str, FailingEngine] = {}
 
@@ -107,7 +109,7 @@ async def real(root: Path, oracles: dict[str, Kind], limits: Limits | None = Non
         return dataclasses.replace(loaded, engine=engines[loaded.name])
 
     metrics = ServerMetrics(CollectorRegistry())
-    host = Host(Repository(root), limits or Limits(), "CPUExecutionProvider", metrics, loader=loader)
+    host = Host(Repository(root), limits or Limits(), choose_provider(provider), metrics, loader=loader)
     await host.models.refresh()
     try:
         yield Real(host, oracles, engines)

@@ -31,8 +31,8 @@ def repository(networks: dict[str, Network], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def server(repository: Path) -> Iterator[Running]:
+def server(repository: Path, provider: str) -> Iterator[Running]:
     """A server that all tests of the session share."""
-    running = start(repository)
+    running = start(repository, "--provider", provider)
     yield running
     running.stop()

@@ -7,7 +7,7 @@ import pytest
 from builders.foreign import alone, info, node, save, torch_cell
 from builders.hosted import answers, host_of
 from statewise.conversation import Step
-from statewise.engine import Batch, OnnxEngine, StatePool
+from statewise.engine import Batch, OnnxEngine, StatePool, choose_provider
 from statewise.importing import Asked, prepare, publish, read
 from statewise.opening import Open
 from statewise.sessions import INITIAL_ROW, RESERVED_ROWS
@@ -22,11 +22,11 @@ def summing(file, dtype, *dims):
 
 @pytest.mark.parametrize("dims", [(), (3,), (2, 3)])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "int64"])
-def test_each_row_goes_its_own_way_and_is_judged_by_itself(tmp_path, dtype, dims):
+def test_each_row_goes_its_own_way_and_is_judged_by_itself(tmp_path, provider, dtype, dims):
     """Two rows beside one that becomes infinite; what float64 can hold and float32 cannot is finite."""
     imported = prepare(read(summing(tmp_path / "sum.onnx", dtype, *dims)), Asked(initial={"h": 2}))
-    engine = OnnxEngine(onnx.load_from_string(imported.raw), imported.spec, "CPUExecutionProvider", 1)
-    pool = StatePool(imported.spec.states, RESERVED_ROWS + 6, "CPUExecutionProvider")
+    engine = OnnxEngine(onnx.load_from_string(imported.raw), imported.spec, choose_provider(provider), 1)
+    pool = StatePool(imported.spec.states, RESERVED_ROWS + 6, choose_provider(provider))
     floats = dtype.startswith("float")
     large = {"float64": 1e300, "float16": 6e4}.get(dtype, 7)
     x = np.stack([np.full(dims, value, dtype) for value in (1, np.inf if floats else 5, large)])

@@ -20,11 +20,11 @@ def every(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(every, tmp_path_factory):
+def server(every, provider, tmp_path_factory):
     """A server process over what was imported."""
     root = tmp_path_factory.mktemp("repository")
     import_all(root, every)
-    running = start(root, "--max-batch", "16")
+    running = start(root, "--max-batch", "16", "--provider", provider)
     yield running
     running.stop()
 

@@ -58,11 +58,11 @@ async def answers(call):
     }
 
 
-async def test_after_a_run_that_failed_between_two_scatters_all_retry_to_the_reference(tmp_path):
+async def test_after_a_run_that_failed_between_two_scatters_all_retry_to_the_reference(tmp_path, provider):
     """An LSTM whose cell states were written over while the hidden states were new: nothing of it is ever seen."""
     oracles = kinds(tmp_path)
     oracle = oracles["forecast-lstm-1"]
-    async with real(tmp_path, oracles) as made:
+    async with real(tmp_path, oracles, provider) as made:
         sessions = [await made.host.open(Open(oracle.model)) for _ in range(20)]
         histories, outputs = [[] for _ in sessions], [[] for _ in sessions]
         for turn in range(6):

@@ -1,6 +1,7 @@
 """`statewise serve` as a process of its own, with real models, real sockets and real signals."""
 
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -211,6 +212,20 @@ def test_sigterm_while_streaming_answers_what_was_taken_and_ends_with_0(tiny_rep
     for who in range(8):
         answered = [r.request_id for r in responses if r.request_id % 8 == who and r.request_id not in refused]
         assert answered == [now * 8 + who for now in range(len(answered))], "answers of a session must have no gap"
+
+
+def test_a_server_may_open_as_many_files_as_the_system_lets_it(tiny_repository):
+    """Started with room for few, as by systemd with 1,024, it takes what the hard limit leaves it: a connection is a file."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), most))
+    try:
+        running = start(tiny_repository)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+    try:
+        assert float(scraped(running, "process_max_fds")[0]) == most
+    finally:
+        running.stop()
 
 
 def test_a_second_signal_ends_at_once(tiny_repository):

@@ -196,12 +196,12 @@ async def _call(function, *arguments):
     return function(*arguments)
 
 
-def test_every_session_answers_as_if_alone(exported):
+def test_every_session_answers_as_if_alone(exported, provider):
     """P1, P2, P4: outputs within 1e-5 of scale of the textbooks' equations, positions exact, rows all given back."""
     loop = asyncio.new_event_loop()
     with contextlib.closing(loop):
         stack = contextlib.AsyncExitStack()
-        made = loop.run_until_complete(stack.enter_async_context(real(*exported, LIMITS)))
+        made = loop.run_until_complete(stack.enter_async_context(real(*exported, provider, LIMITS)))
         examples = max(1, settings().max_examples // 6)
         run_state_machine_as_test(
             lambda: EngineMachine(made, loop), settings=settings(max_examples=examples, stateful_step_count=20)
