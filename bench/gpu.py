@@ -28,7 +28,9 @@ from bench.processes import Server, statewise
 from bench.results import Row
 from bench.workloads import COALESCED, FRAMES, ONE, SIXTY_FOUR, Say, Workload, run, words
 from statewise.catalog import read_spec
-from statewise.engine import Batch, OnnxEngine, StatePool, choose_provider
+from statewise.engine import Batch, OnnxEngine
+from statewise.pool import StatePool
+from statewise.runtime import choose_provider
 from statewise.sessions import RESERVED_ROWS
 
 HOME = Path("var/bench")

@@ -26,7 +26,7 @@ from statewise.commits import Commits, Ran
 from statewise.config import Limits
 from statewise.controls import controls_of
 from statewise.conversation import Answer, Asker, Frame, Step
-from statewise.engine import Batch, EngineError, Outcome
+from statewise.engine import Batch, Outcome
 from statewise.errors import Reason, StatewiseError, error
 from statewise.inputs import check_shapes, check_values
 from statewise.masks import every, same, some
@@ -35,6 +35,7 @@ from statewise.models import Models, Served
 from statewise.room import Room
 from statewise.rosters import Rosters, counting
 from statewise.runs import run_apart
+from statewise.runtime import EngineError
 from statewise.scheduler import Scheduler
 from statewise.sessions import NONE, RETRY_SECONDS, Failures, Sessions, digests
 from statewise.tracing import StepTraces

@@ -19,7 +19,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from statewise.controls import controls_of
-from statewise.engine import Batch, Engine, EngineError, OnnxEngine, Provider, StatePool, initial
+from statewise.engine import Batch, Engine, OnnxEngine
+from statewise.pool import StatePool, initial
+from statewise.runtime import EngineError, Provider
 from statewise.sessions import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS
 from statewise.spec import METADATA_KEY, ModelSpec, SpecError, StateSpec, TensorSpec
 

@@ -21,6 +21,7 @@ from statewise.spec import ModelSpec, StateSpec
 SOURCE = "statewise/source"
 TARGET = "statewise/target"
 FINITE = "statewise/finite"
+ROWS = "statewise/rows"
 OPSET = 17
 IR_VERSION = 8
 
@@ -92,6 +93,14 @@ def rows_writer(dtypes: Sequence[str], *, by_element: bool = False) -> onnx.Mode
     nodes = [node for at in range(len(dtypes)) for node in _write(flat_pool(at), flat_written(at), flat_rows(at), (1,), by_element)]
     inputs = [_row_info(TARGET), *_flat(flat_pool, dtypes), *_flat(flat_rows, dtypes)]
     return _small("statewise_write", nodes, inputs, _flat(flat_written, dtypes), [_axes((1,))])
+
+
+def reserver(dtype: str) -> onnx.ModelProto:
+    """Returns a graph that takes a shape, `ROWS` (int64 `[2]`), and returns a pool of it, flat as in `rows_reader`: zeros."""
+    zero = numpy_helper.from_array(np.zeros(1, dtype))
+    node = helper.make_node("ConstantOfShape", [ROWS], [flat_pool(0)], value=zero)
+    taken = helper.make_tensor_value_info(ROWS, TensorProto.INT64, [2])
+    return _small("statewise_reserve", [node], [taken], _flat(flat_pool, [dtype]), [])
 
 
 def flat_pool(at: int) -> str:

@@ -23,7 +23,6 @@ from statewise.commits import Commits
 from statewise.config import Limits
 from statewise.conversation import Asker, Frame, Step
 from statewise.durability import Keeping
-from statewise.engine import Provider
 from statewise.entrance import Entrance
 from statewise.errors import Reason, StatewiseError, error
 from statewise.events import Events
@@ -36,6 +35,7 @@ from statewise.ownership import Ownership
 from statewise.rebalancing import Rebalancing
 from statewise.repository import Repository
 from statewise.room import Room
+from statewise.runtime import Provider
 from statewise.sealing import Sealer
 from statewise.sessions import Opening, Sessions
 from statewise.snapshot import Snapshot, Terms

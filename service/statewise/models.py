@@ -20,10 +20,11 @@ import structlog
 from statewise.accuracy import Accuracy
 from statewise.catalog import Loaded, LoadError, load
 from statewise.config import Limits
-from statewise.engine import EngineError, Provider, StatePool
 from statewise.errors import Reason, error
 from statewise.metrics import ServerMetrics
+from statewise.pool import StatePool
 from statewise.repository import Repository, RepositoryError, Serving, Stamp
+from statewise.runtime import EngineError, Provider
 from statewise.scheduler import CUT, Bounds
 from statewise.sessions import RESERVED_ROWS, Rows, Sessions
 from statewise.spec import ModelSpec, StateSpec

@@ -11,10 +11,10 @@ import numpy as np
 from statewise.config import Limits
 from statewise.conversation import Array
 from statewise.durability import Durability, Keeping
-from statewise.engine import initial
 from statewise.errors import Reason, error
 from statewise.inputs import check_constants
 from statewise.models import Served
+from statewise.pool import initial
 from statewise.snapshot import Snapshot, Terms
 
 LONGEST_ID = 128

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from statewise.engine import Batch, EngineError, Outcome
+from statewise.engine import Batch, Outcome
 from statewise.models import Served
+from statewise.runtime import EngineError
 
 
 def run_apart(model: Served, batch: Batch) -> tuple[Outcome, dict[int, EngineError]]:

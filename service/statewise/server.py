@@ -25,7 +25,6 @@ from grpc_reflection.v1alpha import reflection
 from statewise.access import AccessError
 from statewise.config import ServeSettings
 from statewise.durability import Durability, Keeping
-from statewise.engine import choose_provider, has_gpu
 from statewise.host import Durably, Host
 from statewise.inference import open_inference_pb2, open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
@@ -36,6 +35,7 @@ from statewise.rpc.counted import CountCalls, methods
 from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.keys import BearerKeys
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
+from statewise.runtime import choose_provider, has_gpu
 from statewise.sealing import KeyFilesError, Sealer
 from statewise.stores import Store, StoreError
 from statewise.stores.address import is_file, sqlite_file

@@ -23,9 +23,10 @@ from prometheus_client import CollectorRegistry
 
 from statewise.catalog import Loaded, load
 from statewise.config import Limits
-from statewise.engine import Batch, Engine, Outcome, StatePool
+from statewise.engine import Batch, Engine, Outcome
 from statewise.host import Durably, Host
 from statewise.metrics import ServerMetrics
+from statewise.pool import StatePool
 from statewise.repository import Repository
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
 from statewise.sealing import Sealer

@@ -16,10 +16,12 @@ from prometheus_client import CollectorRegistry
 from builders.served import config, name
 from statewise.catalog import Loaded, load
 from statewise.config import Limits
-from statewise.engine import Batch, Engine, EngineError, Outcome, StatePool, choose_provider
+from statewise.engine import Batch, Engine, Outcome
 from statewise.host import Host
 from statewise.metrics import ServerMetrics
+from statewise.pool import StatePool
 from statewise.repository import Repository
+from statewise.runtime import EngineError, choose_provider
 from statewise_models import reference
 from statewise_models.config import NetworkConfig
 from statewise_models.export import export

@@ -20,13 +20,15 @@ from prometheus_client import CollectorRegistry
 
 from statewise.catalog import Loaded
 from statewise.config import Limits
-from statewise.engine import Batch, EngineError, Outcome, StatePool
+from statewise.engine import Batch, Outcome
 from statewise.host import Durably, Host
 from statewise.inference import open_inference_pb2_grpc
 from statewise.metrics import ServerMetrics
+from statewise.pool import StatePool
 from statewise.repository import MODEL_FILE, Repository
 from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
+from statewise.runtime import EngineError
 from statewise.spec import ModelSpec, StateSpec, TensorSpec
 from statewise.v1 import model_pb2_grpc, sequence_pb2_grpc
 

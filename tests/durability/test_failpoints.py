@@ -18,8 +18,8 @@ from builders.summing import SummingEngine
 from builders.wire import wired
 from statewise.client import AsyncClient
 from statewise.durability import Durability
-from statewise.engine import EngineError
 from statewise.errors import Reason
+from statewise.runtime import EngineError
 from statewise.sealing import Sealer
 from statewise.snapshot import Snapshot
 from statewise.stores.redis import RedisStore

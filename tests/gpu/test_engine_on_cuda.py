@@ -25,10 +25,12 @@ from builders.served import start
 from builders.tiny import fill
 from statewise.catalog import load, read_spec
 from statewise.client import Client
-from statewise.engine import CUDA, CUDA_OPTIONS, Batch, EngineError, OnnxEngine, StatePool, initial
+from statewise.engine import Batch, OnnxEngine
 from statewise.errors import EngineFailed, StatewiseError
 from statewise.graph import SOURCE, TARGET, Pool, pooled
 from statewise.importing import Asked, prepare, publish, read
+from statewise.pool import StatePool, initial
+from statewise.runtime import CUDA, CUDA_OPTIONS, EngineError
 from statewise.server import EXIT_ENGINE_DIED
 from statewise.sessions import INITIAL_ROW, RESERVED_ROWS
 from statewise_models.config import CELLS, Feature, NetworkConfig, Target
@@ -77,6 +79,12 @@ def outputs(file, provider):
     for name, rows in pool.read(fresh).items():
         np.testing.assert_array_equal(rows, states[name])
     return [*given, *states.values()]
+
+
+def used_mib():
+    """How much of the device's memory is taken."""
+    asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
 @pytest.mark.gpu
@@ -139,12 +147,16 @@ def test_a_server_takes_the_device_by_itself(repository):
 
 @pytest.mark.gpu
 def test_states_that_the_device_has_no_memory_for_are_refused(repository):
-    """The error says how much was asked for; what came before is served on."""
+    """The error says how much was asked for; what came before is served on, and what comes after takes no more than it asks for."""
     spec = read_spec(onnx.load(str(repository / "large-lstm" / "1" / "model.onnx")))
     small = StatePool(spec.states, 10, CUDA)
     with pytest.raises(EngineError, match=r"no cuda memory for 1,000,000,000 rows of state '\w+', 976,562 MiB"):
         StatePool(spec.states, 1_000_000_000, CUDA)
     assert not small.is_lost()
+    before = used_mib()
+    again = StatePool(spec.states, 1_000, CUDA)
+    assert used_mib() - before < 1_000
+    np.testing.assert_array_equal(again.read(np.array([INITIAL_ROW, 999]))["hidden_0"], 0)
 
 
 def test_a_step_that_fails_by_itself_leaves_the_device_and_its_neighbours_alone(tmp_path, provider):

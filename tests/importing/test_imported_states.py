@@ -7,9 +7,11 @@ import pytest
 from builders.foreign import alone, info, node, save, torch_cell
 from builders.hosted import answers, host_of
 from statewise.conversation import Step
-from statewise.engine import Batch, OnnxEngine, StatePool, choose_provider
+from statewise.engine import Batch, OnnxEngine
 from statewise.importing import Asked, prepare, publish, read
 from statewise.opening import Open
+from statewise.pool import StatePool
+from statewise.runtime import choose_provider
 from statewise.sessions import INITIAL_ROW, RESERVED_ROWS
 
 

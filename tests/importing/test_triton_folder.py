@@ -7,11 +7,11 @@ import pytest
 from builders.foreign import CONTROLLED, controlled, convolution, torch_cell, voice
 from builders.tiny import fill
 from statewise.catalog import read_spec
-from statewise.engine import initial
 from statewise.importing import Asked, Refused, prepare, publish, read
 from statewise.importing.triton.exporting import exported
 from statewise.importing.triton.folder import read_folder
 from statewise.importing.triton.pbtxt import parse
+from statewise.pool import initial
 from statewise.repository import Repository
 
 CONFIG = """

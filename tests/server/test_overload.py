@@ -12,10 +12,10 @@ from statewise.client import AsyncClient
 from statewise.client.failures import from_status
 from statewise.config import Limits
 from statewise.conversation import Frame, Step
-from statewise.engine import EngineError
 from statewise.errors import Overloaded, Reason
 from statewise.opening import Open
 from statewise.rpc.streams import BYTES, ROWS, StepStream
+from statewise.runtime import EngineError
 from statewise.tensors import encode
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 

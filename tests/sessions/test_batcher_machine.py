@@ -28,9 +28,11 @@ from builders.summing import BUG, FATAL, SummingEngine, summing
 from builders.walking import pick, walk
 from statewise.config import Limits
 from statewise.conversation import Frame, Step
-from statewise.engine import Batch, EngineError, Outcome, StatePool
+from statewise.engine import Batch, Outcome
 from statewise.errors import AlreadyOpen, Overloaded, Reason
 from statewise.opening import Mode, Open, Opened
+from statewise.pool import StatePool
+from statewise.runtime import EngineError
 from statewise.scheduler import CUT
 from statewise.sessions import NONE
 from statewise.snapshot import Snapshot

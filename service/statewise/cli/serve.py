@@ -136,7 +136,7 @@ def serve(
     import pydantic
 
     from statewise.config import ServeSettings
-    from statewise.engine import EngineError
+    from statewise.runtime import EngineError
     from statewise.server import StartError
     from statewise.server import serve as run
 

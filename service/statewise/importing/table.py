@@ -9,9 +9,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.engine import initial
 from statewise.importing import Imported
 from statewise.importing.layout import Axes
+from statewise.pool import initial
 from statewise.spec import ModelSpec, StateSpec
 
 SHOWN_VALUES = 4

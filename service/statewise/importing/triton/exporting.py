@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from statewise.controls import controls_of
-from statewise.engine import initial
 from statewise.importing.adapters import Adapted, Step, squeeze, transpose, unsqueeze
 from statewise.importing.problems import Refused
 from statewise.importing.trial import difference, open_file, run
 from statewise.importing.triton.names import CONFIG_FILE, FALSE_TRUE, KINDS, STATES_FOLDER, TYPES
+from statewise.pool import initial
 from statewise.spec import ControlSpec, ModelSpec, StateSpec
 
 Array = NDArray[np.generic]
