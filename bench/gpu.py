@@ -34,6 +34,7 @@ from statewise.runtime import choose_provider
 from statewise.sessions import RESERVED_ROWS
 
 HOME = Path("var/bench")
+USUAL = 256
 BATCHES = (1, 16, 64, 256, 1024)
 MODELS = ("lstm-256", "lstm-1024", "gru-256", "elman-256")
 SERVED = ("lstm-256", "lstm-1024")
@@ -48,11 +49,14 @@ class Kind:
 
     provider: str
     threads: int
+    batch: int = USUAL
 
     @property
     def name(self) -> str:
         """As it stands in the table."""
-        return "CUDA" if self.provider == "cuda" else f"CPU, {self.threads} thread{'s' * (self.threads > 1)}"
+        if self.provider == "cuda":
+            return "CUDA" if self.batch == USUAL else f"CUDA, batches of {self.batch:,}"
+        return f"CPU, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +70,23 @@ class Run:
 
 
 def kinds() -> list[Kind]:
-    """Returns one thread, half of the cores, and the device."""
+    """Returns one thread, half of the cores, and the device with the usual batches and with larger ones."""
     half = max(1, len(os.sched_getaffinity(0)) // 2)
-    return [Kind("cpu", threads) for threads in sorted({1, half})] + [Kind("cuda", 1)]
+    return [Kind("cpu", threads) for threads in sorted({1, half})] + [Kind("cuda", 1), Kind("cuda", 1, 1024)]
 
 
 def engines(repository: Path, seconds: float, among: list[Kind]) -> list[Run]:
     """Times the engine at every model and batch size."""
     runs = []
     for model in MODELS:
-        loops = {kind: _loop(repository / model / "1" / "model.onnx", kind) for kind in among}
+        loops = {kind: _loop(repository / model / "1" / "model.onnx", kind) for kind in among if kind.batch == USUAL}
         for batch in BATCHES:
             each = {kind: loop(batch) for kind, loop in loops.items()}
-            turns: dict[Kind, list[float]] = {kind: [] for kind in among}
+            turns: dict[Kind, list[float]] = {kind: [] for kind in loops}
             for _ in range(TURNS):
                 for kind, once in each.items():
                     turns[kind].append(_timed(once, seconds / TURNS))
-            runs += [Run(model, batch, kind.name, statistics.median(turns[kind]) * 1e6) for kind in among]
+            runs += [Run(model, batch, kind.name, statistics.median(turns[kind]) * 1e6) for kind in loops]
     return runs
 
 
@@ -124,7 +128,9 @@ def servers(repository: Path, seconds: float, among: list[Kind], say: Say) -> li
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         running = {
-            kind: stack.enter_context(statewise(repository, "--provider", kind.provider, "--threads", str(kind.threads)))
+            kind: stack.enter_context(
+                statewise(repository, "--provider", kind.provider, "--threads", str(kind.threads), "--max-batch", str(kind.batch))
+            )
             for kind in among
         }
         for model in SERVED:

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from statewise.cli.serve import log_to_stderr
 from statewise.config import ServeSettings
 from statewise.server import Server, serve
 
@@ -58,5 +59,6 @@ def announce(server: Server) -> None:
 
 
 if __name__ == "__main__":
+    log_to_stderr("warning", "json")
     asked = ServeSettings(repository=Path(sys.argv[1]), listen="127.0.0.1:0", metrics_listen="127.0.0.1:0", provider="cuda")
     sys.exit(asyncio.run(serve(asked, announce)))
