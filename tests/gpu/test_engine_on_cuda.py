@@ -194,7 +194,8 @@ def test_when_the_device_fails_the_server_ends(repository):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             address = process.stdout.readline().split()[-1]
-            with Client(address, timeout_seconds=10.0) as client, client.open_session("label") as session:
+            with Client(address, timeout_seconds=10.0) as client:
+                session = client.open_session("label")
                 session.step([1.0, 2.0])
                 process.send_signal(signal.SIGUSR1)
                 assert process.stdout.readline() == "broken\n"
