@@ -54,9 +54,10 @@ prometheus-check: setup ## have a real Prometheus scrape a server and answer eve
 	@scripts/install-system-tools
 	$(BIN)/pytest -q -m prometheus
 
-gpu-check: setup ## run the tests of the engine on an NVIDIA GPU
+gpu-check: setup ## run the tests of the engine on an NVIDIA GPU, and measure it beside the CPU (five minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'
 	STATEWISE_GPU=1 $(BIN)/pytest -m gpu -ra
+	$(BIN)/python -m bench.gpu
 
 bench: setup ## measure speed beside the ceilings (about 15 minutes; BENCH="--rounds 1" for less)
 	$(BIN)/python -m bench $(BENCH)

@@ -72,7 +72,9 @@ class ServeSettings(BaseSettings):
     max_sessions: int = Field(10_000, ge=1, le=10_000_000)
     max_pending_steps: int = Field(20_000, ge=1)
     max_timesteps: int = Field(4_096, ge=1)
-    max_batch: int = Field(256, ge=1, le=4_096)
+    max_batch: int | None = Field(
+        None, ge=1, le=4_096, description="steps of one engine run; what suits the provider unless given"
+    )
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=2**31 - 1)
     memory_bytes: int = Field(0, ge=0)
     unsealed_snapshots: bool = False
@@ -155,14 +157,13 @@ class ServeSettings(BaseSettings):
             raise ValueError("--rebalance-above takes a --store that other replicas share: redis://… or rediss://…")
         return self
 
-    @property
-    def limits(self) -> Limits:
-        """Returns the limits that these settings ask for."""
+    def limits(self, usual_batch: int) -> Limits:
+        """Returns the limits that these settings ask for, with batches of the usual size unless they name another."""
         return Limits(
             sessions=self.max_sessions,
             pending_steps=self.max_pending_steps,
             timesteps=self.max_timesteps,
-            batch=self.max_batch,
+            batch=self.max_batch or usual_batch,
             memory_bytes=self.memory_bytes,
             message_bytes=self.max_message_bytes,
             idle_timeout_seconds=self.idle_timeout_seconds,

@@ -17,6 +17,8 @@ from statewise.graph import rows_reader
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
 CUDA: Provider = "CUDAExecutionProvider"
 DEVICES: dict[Provider, str] = {"CPUExecutionProvider": "cpu", CUDA: "cuda"}
+USUAL_BATCH: dict[Provider, int] = {"CPUExecutionProvider": 256, CUDA: 1_024}
+"""Steps of one run unless told otherwise. A run of 1,024 takes a GPU little longer than one of 64 (docs/benchmarks.md)."""
 CUDA_OPTIONS = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 """TF32 would round what is multiplied to 10 bits of mantissa, and outputs would be 1e-3 of their scale apart. And an arena that
 grows by powers of two takes twice what is asked for, and after a request that did not fit nearly the whole device."""

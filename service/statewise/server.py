@@ -35,7 +35,7 @@ from statewise.rpc.counted import CountCalls, methods
 from statewise.rpc.inference.servicer import InferenceServicer
 from statewise.rpc.keys import BearerKeys
 from statewise.rpc.servicer import ModelServicer, SequenceServicer
-from statewise.runtime import choose_provider, has_gpu
+from statewise.runtime import USUAL_BATCH, choose_provider, has_gpu
 from statewise.sealing import KeyFilesError, Sealer
 from statewise.stores import Store, StoreError
 from statewise.stores.address import is_file, sqlite_file
@@ -89,7 +89,7 @@ class Server:
         self._store = _store(settings)
         self.host = Host(
             Repository(settings.repository),
-            settings.limits,
+            settings.limits(USUAL_BATCH[provider]),
             provider,
             self.metrics,
             settings.threads,
