@@ -72,9 +72,7 @@ class ServeSettings(BaseSettings):
     max_sessions: int = Field(10_000, ge=1, le=10_000_000)
     max_pending_steps: int = Field(20_000, ge=1)
     max_timesteps: int = Field(4_096, ge=1)
-    max_batch: int | None = Field(
-        None, ge=1, le=4_096, description="steps of one engine run; what suits the provider unless given"
-    )
+    max_batch: int | None = Field(None, ge=1, le=4_096, description="steps of one engine run; what suits the provider unless given")
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=2**31 - 1)
     memory_bytes: int = Field(0, ge=0)
     unsealed_snapshots: bool = False
