@@ -8,7 +8,7 @@ import pytest
 
 from builders.summing import FATAL
 from statewise.client import AsyncClient
-from statewise.errors import InvalidInput, ModelUnknown, NonFiniteState, SessionGone, Unavailable
+from statewise.errors import InvalidInput, ModelUnknown, NonFiniteState, OutOfOrder, SessionGone, Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,43 @@ async def test_a_live_source_hears_each_output_before_it_gives_the_next_value(se
     async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
         async for y in session.steps(sensor()):
             heard.put_nowait(y[0])
+
+
+@pytest.mark.parametrize("bad", [[float("nan"), 0], [FATAL, 0]])
+async def test_what_comes_behind_a_failed_step_is_not_sent_in_its_place(served, bad):
+    """A source that gives its next value when the failure is answered, and before anybody has heard of it: it does not run."""
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+
+        async def source():
+            for number in range(8):
+                while number == 6 and session._exchange.tail != 5:  # noqa: ASYNC110 (nothing tells of it)
+                    await asyncio.sleep(0)
+                yield bad if number == 5 else [1, 0]
+
+        heard = []
+
+        async def listen():
+            async for y in session.steps(source()):
+                heard.append(y)  # noqa: PERF401 (it breaks off)
+
+        with pytest.raises((InvalidInput, NonFiniteState)):
+            await listen()
+        assert len(heard) == session.position == 5
+        assert (await session.step([1, 0])).tolist() == [6, 0]
+
+
+@pytest.mark.parametrize("bad", [[float("nan"), 0], [FATAL, 0]])
+async def test_steps_started_at_once_fail_behind_one_that_fails(served, bad):
+    """Those that waited for room when it failed were asked for behind it as well: none of them runs in its place."""
+    async with AsyncClient(served.address) as client, await client.open_session("sum") as session:
+        steps = [session.step(bad if number == 1 else [1, 0]) for number in range(40)]
+        first, failed, *behind = await asyncio.gather(*steps, return_exceptions=True)
+        assert first.tolist() == [1, 0]
+        assert isinstance(failed, InvalidInput | NonFiniteState)
+        assert {type(each) for each in behind} == {OutOfOrder}
+        assert session.position == 1
+        assert {each.metadata["expected"] for each in behind} == {"1"}
+        assert (await session.step([1, 0])).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("bad", [[float("nan"), 0], [FATAL, 0]])

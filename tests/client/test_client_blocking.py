@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 
@@ -126,6 +127,36 @@ def test_a_failed_step_inside_a_pipeline_leaves_a_session_that_goes_on(apart, ba
             heard.extend(session.steps([1, 0] if number != 5 else bad for number in range(30)))
         assert len(heard) == session.position == 5
         assert session.step([1, 0]).tolist() == [6, 0]
+
+
+@pytest.mark.parametrize("bad", [[float("nan"), 0], [FATAL, 0]])
+def test_what_comes_behind_a_failed_step_is_not_sent_in_its_place(apart, bad):
+    """A source that gives its next value when the failure is answered, and before anybody has heard of it: it does not run."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+
+        def source():
+            for number in range(8):
+                if number == 6:
+                    while session._exchange.tail != 5:
+                        time.sleep(0.001)
+                yield bad if number == 5 else [1, 0]
+
+        heard = []
+        with pytest.raises((InvalidInput, NonFiniteState)):
+            heard.extend(session.steps(source()))
+        assert len(heard) == session.position == 5
+        assert session.step([1, 0]).tolist() == [6, 0]
+
+
+def test_a_step_that_fails_beside_a_pipeline_does_not_end_it(apart):
+    """Its failure was heard by whoever asked for it, and nothing was under way behind it."""
+    with Client(apart.address) as client, client.open_session("sum") as session:
+        heard = []
+        for y in session.steps(([1, 0] for _ in range(4)), window=1):
+            heard.append(y.tolist())
+            with pytest.raises(InvalidInput):
+                session.step([float("nan"), 0])
+        assert heard == [[1, 0], [2, 0], [3, 0], [4, 0]]
 
 
 def test_a_caller_may_stop_listening_to_steps(apart):

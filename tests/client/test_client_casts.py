@@ -15,7 +15,7 @@ from statewise.rpc import codec
 def _ask(model, x=None, **extra):
     served = Served(1, Loaded(model, 1, SPECS[model], None, "CPUExecutionProvider", "", {}, 0), None)
     exchange = Exchange(codec.open_response(Opened("s", 1, served, 0, 600.0, 4), "run"))
-    asked = exchange.ask(x, extra, False, None)
+    asked = exchange.ask(x, extra, False, None, 0)
     return exchange, asked, list(asked.arrays.values())
 
 
@@ -73,5 +73,5 @@ def test_what_is_refused_counts_for_nothing():
     """After an input that cannot be sent, the next step still expects the same position."""
     exchange, _, _ = _ask("sum", [1, 2])
     with pytest.raises(InvalidInput):
-        exchange.ask([1.0], {}, False, None)
+        exchange.ask([1.0], {}, False, None, 0)
     assert exchange.tail == 1

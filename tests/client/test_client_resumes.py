@@ -357,7 +357,7 @@ def test_rows_may_be_answered_in_any_order(answers, together):
     if together:
         frame = Columns(sessions, {"x": x[:, None]}, 1, False, None)
     else:
-        asked = [session.ask(row, {}, False, None) for session, row in zip(sessions, x, strict=True)]
+        asked = [session.ask(row, {}, False, None, 0) for session, row in zip(sessions, x, strict=True)]
         frame = Steps(asked, lambda asked, answered: heard.update({asked.exchange: Exchange.answer(asked, answered)}))
     for rows in answers:
         assert not frame.read(answer(rows, [x[row, 0] + 1 for row in rows]), kept)
@@ -370,7 +370,7 @@ def test_a_step_that_was_answered_cannot_fail_any_more():
     """An attempt to resume that fails late, when another has succeeded and the step has run, is of no account."""
     heard = []
     (exchange,) = exchanges(1)
-    asked = exchange.ask([0.0], {}, False, None)
+    asked = exchange.ask([0.0], {}, False, None, 0)
     frame = Steps([asked], lambda _, answered: heard.append(answered.problem))
     frame.read(answer([0], [0]), Kept())
     frame.give_up(0, Unavailable("too late"))

@@ -211,7 +211,7 @@ class AsyncSession(Known):
 
         To cancel it gives up the answer, not the step: it runs all the same, and the next one comes after it.
         """
-        asked, answer = await self._ask(x, inputs, last, timeout_seconds)
+        asked, answer = await self._ask(x, inputs, last, timeout_seconds, self._exchange.failures)
         return self._exchange.answer(asked, await answer)
 
     async def steps(self, timesteps: Timesteps, *, window: int = 0) -> AsyncIterator[Outputs]:
@@ -219,18 +219,18 @@ class AsyncSession(Known):
 
         An output is yielded as soon as it is there, also while an asynchronous iterable has nothing new to give.
         """
-        sent: asyncio.Queue[tuple[Asked, Answer] | None] = asyncio.Queue()
-        room = asyncio.Semaphore(window or self._exchange.retained_replies)
-        sender = asyncio.create_task(self._send_each(timesteps, sent, room))
+        pipe = _Pipe(window or self._exchange.retained_replies)
+        sender = asyncio.create_task(self._send_each(timesteps, pipe))
         try:
-            while (under_way := await sent.get()) is not None:
+            while (under_way := await pipe.sent.get()) is not None:
                 asked, answer = under_way
                 yield self._exchange.answer(asked, await answer)
-                room.release()
+                pipe.unheard -= 1
+                pipe.room.release()
             await sender
         except (Exception, GeneratorExit):
             await _abandon(sender)
-            rest = [sent.get_nowait() for _ in range(sent.qsize())]
+            rest = [pipe.sent.get_nowait() for _ in range(pipe.sent.qsize())]
             # Their outcomes are waited for, so that the position is known when the caller goes on.
             await asyncio.gather(*(under_way[1] for under_way in rest if under_way), return_exceptions=True)
             raise
@@ -255,30 +255,46 @@ class AsyncSession(Known):
         return closed
 
     async def _ask(
-        self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
+        self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None, failures: int
     ) -> tuple[Asked, Answer]:
-        """Sends a step as soon as fewer are in flight than the session retains replies."""
+        """Sends a step, see `Exchange.ask`, as soon as fewer are in flight than the session retains replies."""
         await self._room.acquire()
         try:
             if self._exchange.full:
                 await self._client._hear(self._exchange)
-            asked = self._exchange.ask(x, extra, last, timeout_seconds)
+            asked = self._exchange.ask(x, extra, last, timeout_seconds, failures)
             answer = self._client._send(asked)
         except BaseException:
             self._room.release()
             raise
         return asked, answer
 
-    async def _send_each(
-        self, timesteps: Timesteps, sent: asyncio.Queue[tuple[Asked, Answer] | None], room: asyncio.Semaphore
-    ) -> None:
+    async def _send_each(self, timesteps: Timesteps, pipe: _Pipe) -> None:
+        failures = 0
         try:
             async for item in _each(timesteps):
-                await room.acquire()
+                await pipe.room.acquire()
+                if not pipe.unheard:
+                    failures = self._exchange.failures
                 x, extra = (None, item) if isinstance(item, Mapping) else (item, {})
-                sent.put_nowait(await self._ask(x, extra, False, None))
+                pipe.sent.put_nowait(await self._ask(x, extra, False, None, failures))
+                pipe.unheard += 1
         finally:
-            sent.put_nowait(None)
+            pipe.sent.put_nowait(None)
+
+
+class _Pipe:
+    """Between who sends the steps of an iterable and who yields their outputs.
+
+    Attributes:
+        sent: steps in the order in which they were sent, and `None` at the end.
+        unheard: how many of them have been sent and not yielded.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.sent: asyncio.Queue[tuple[Asked, Answer] | None] = asyncio.Queue()
+        self.room = asyncio.Semaphore(window)
+        self.unheard = 0
 
 
 class AsyncFrame(Framed):

@@ -82,6 +82,7 @@ class Exchange:
     Attributes:
         position: timesteps consumed, as far as answers tell.
         tail: the position that the next step expects.
+        failures: how many steps have failed.
         retiring: whether new sessions get another version of the model.
         durable_position: up to which position the store holds the session, as far as answers tell.
         keeps: whether the inputs since then are kept: it is resumed from checkpoints.
@@ -102,6 +103,7 @@ class Exchange:
         self.server_instance = opened.server_instance
         self.position = opened.position
         self.tail = opened.position
+        self.failures = 0
         self.retiring = False
         self.durability = opened.durability
         self.durable_position = opened.durable_position
@@ -112,8 +114,18 @@ class Exchange:
         self.recovering = False
         self.settled: Callable[[], None] = _nothing
 
-    def ask(self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None) -> Asked:
-        """Returns what is asked by the next timesteps; raises `InvalidInput` and counts nothing if they do not fit the model."""
+    def ask(
+        self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None, failures: int
+    ) -> Asked:
+        """Returns what is asked by the next timesteps; raises `InvalidInput` and counts nothing if they do not fit the model.
+
+        Args:
+            failures: how many steps had failed when the caller last heard of any. A step that comes after one whose failure is
+                answered and not heard of yet would run in that one's place, where those between them are missing: it fails, as
+                on the server those do that were sent in time.
+        """
+        if failures != self.failures:
+            raise error(Reason.BEHIND_FAILED, "a step before this one failed", expected=self.position)
         self.refuse_if_full()
         plain = timeout_seconds is None and not extra and not last
         if plain and type(x) is np.ndarray and x.shape == self._shape and x.dtype == self._dtype:
@@ -137,6 +149,7 @@ class Exchange:
     def take_back(self, timesteps: int) -> None:
         """Notes that a step has failed."""
         self.tail -= timesteps
+        self.failures += 1
 
     def hear_of(self, durable: int) -> None:
         """Notes up to which position the store holds the session; what was before is kept no more."""

@@ -66,12 +66,18 @@ class Stream:
         self._closed = threading.Event()
 
     def send(
-        self, exchange: Exchange, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
+        self,
+        exchange: Exchange,
+        x: ArrayLike | None,
+        extra: Mapping[str, ArrayLike],
+        last: bool,
+        timeout_seconds: float | None,
+        failures: int,
     ) -> tuple[Asked, Answer]:
-        """Sends a step of one session; the future is resolved when the answer is there."""
+        """Sends a step of one session, see `Exchange.ask`; the future is resolved when the answer is there."""
         with self._lock:  # the order of positions must be the order on the stream
             self._refuse_closed()
-            asked = exchange.ask(x, extra, last, timeout_seconds)
+            asked = exchange.ask(x, extra, last, timeout_seconds, failures)
             answer = self._answers[asked] = Future()
             self._put(Steps([asked], self._settled))
             return asked, answer

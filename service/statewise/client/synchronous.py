@@ -24,7 +24,7 @@ from statewise.client.known import Known
 from statewise.client.opening import fork_request, open_request, resume_request
 from statewise.client.recovery import CALLED_AGAIN, KEPT_BYTES, may_be_tried_again, replay, waits
 from statewise.client.stream import Answer, Stream
-from statewise.errors import StatewiseError, Unavailable
+from statewise.errors import OutOfOrder, StatewiseError, Unavailable
 from statewise.v1 import model_pb2, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 
@@ -225,7 +225,7 @@ class Session(Known):
             OutOfOrder, NonFiniteState, Overloaded, StepExpired, EngineFailed: the session has not advanced.
             Unavailable: the server could not be reached again; whether the step ran is not known.
         """
-        asked, answer = self._ask(x, inputs, last, timeout_seconds)
+        asked, answer = self._ask(x, inputs, last, timeout_seconds, self._exchange.failures)
         return self._exchange.answer(asked, answer.result())
 
     def steps(self, timesteps: Iterable[ArrayLike | Mapping[str, ArrayLike]], *, window: int = 0) -> Iterator[Outputs]:
@@ -242,14 +242,23 @@ class Session(Known):
         """
         window = min(window or self._exchange.retained_replies, self._exchange.retained_replies)
         under_way: deque[tuple[Asked, Answer]] = deque()
+        failures, behind = 0, None
         try:
             for item in timesteps:
+                if not under_way:
+                    failures = self._exchange.failures
                 x, extra = (None, item) if isinstance(item, Mapping) else (item, {})
-                under_way.append(self._ask(x, extra, False, None))
+                try:
+                    under_way.append(self._ask(x, extra, False, None, failures))
+                except OutOfOrder as problem:  # one of those under way has failed, and says of what
+                    behind = problem
+                    break
                 while under_way and (len(under_way) >= window or under_way[0][1].done()):
                     yield self._answered(under_way)
             while under_way:
                 yield self._answered(under_way)
+            if behind:
+                raise behind
         finally:
             wait([answer for _, answer in under_way])  # so that the position is known when the caller goes on
 
@@ -275,14 +284,14 @@ class Session(Known):
         return closed
 
     def _ask(
-        self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
+        self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None, failures: int
     ) -> tuple[Asked, Answer]:
-        """Sends a step as soon as fewer are in flight than the session retains replies."""
+        """Sends a step, see `Exchange.ask`, as soon as fewer are in flight than the session retains replies."""
         self._room.acquire()
         try:
             if self._exchange.full:
                 self._client._hear(self._exchange)
-            return self._client._stream.send(self._exchange, x, extra, last, timeout_seconds)
+            return self._client._stream.send(self._exchange, x, extra, last, timeout_seconds, failures)
         except BaseException:
             self._room.release()
             raise
