@@ -37,7 +37,7 @@ from statewise.repository import Repository
 from statewise.room import Room
 from statewise.runtime import Provider
 from statewise.sealing import Sealer
-from statewise.sessions import Opening, Sessions
+from statewise.sessions import Opening, Retained, Sessions
 from statewise.snapshot import Snapshot, Terms
 from statewise.stores import Store
 
@@ -211,7 +211,8 @@ class Host:
     async def _fork_durably(self, parent: int, new_session_id: str, token: bytes) -> Opened:
         taken = await self.snapshot(self.sessions.directory.ids[parent])
         asked = Open(session_id=new_session_id, token=token)
-        began = replace(taken, session_id=new_session_id, epoch=None, terms=replace(taken.terms, token=token, number=0), replies=())
+        terms = replace(taken.terms, token=token, number=0)
+        began = replace(taken, session_id=new_session_id, epoch=None, terms=terms, replies=Retained())
         served = await self.models.find(taken.model, taken.version, new_session_id)
         assert self._ownership
         async with self._ownership.door(new_session_id):
@@ -223,8 +224,8 @@ class Host:
             number = self.sessions.directory.find(session_id)
             table, served = self.sessions, self.models[int(self.sessions.model[number])]
             row, position = table.row[[number]].copy(), int(table.position[number])
-            replies = tuple(table.replies.rings(served.number, np.array([number])).of(0))
             timeout, retained = float(table.idle_timeout[number]), int(table.retained[number])
+            replies = table.replies.rings(served.number, np.array([number]), retained).of(0)
             terms = Terms(timeout, retained, table.durable.keeping(number), b"", int(table.number[number]))
             served.pool.rows.hold(row)
             try:
@@ -234,7 +235,7 @@ class Host:
                 served.pool.rows.drop(row)
         states = {name: array[0] for name, array in states.items()}
         about = (served.name, served.version, served.loaded.digest, position, states, served.spec_digest)
-        return Snapshot(*about, session_id, None, replies[-retained:], terms)
+        return Snapshot(*about, session_id, None, replies, terms)
 
     async def close(self, session_id: str) -> Closed:
         """Ends a session, whether or not it is still open; its steps that have not begun fail with CLOSED.

@@ -25,7 +25,7 @@ from statewise.durability import Epoch, Keeping
 from statewise.metrics import ServerMetrics
 from statewise.models import Pooled, Served
 from statewise.sealing import Sealer
-from statewise.sessions import Kept, Rings, Sessions
+from statewise.sessions import Kept, Retained, Rings, Sessions
 from statewise.snapshot import Snapshot, Terms
 from statewise.stores import Outcome, Put, Store, StoreError
 
@@ -71,8 +71,9 @@ class Bundle:
 
     def snapshot(self, place: int, states: Mapping[str, Array]) -> Snapshot:
         """Returns the snapshot of one of the sessions."""
-        terms = self.terms[place]
-        replies = self.rings.of(place) + (self.fresh[place : place + 1] if self.fresh else [])
+        terms, replies = self.terms[place], self.rings.of(place)
+        if self.fresh:
+            replies = Retained.of([*replies, self.fresh[place]][-terms.retained_replies :])
         return Snapshot(
             self.model.name,
             self.model.version,
@@ -82,7 +83,7 @@ class Bundle:
             self.model.spec_digest,
             self.keys[place],
             self.epochs[place],
-            tuple(replies[-terms.retained_replies :]),
+            replies,
             terms,
         )
 
@@ -164,7 +165,7 @@ class Keeper:
             [directory.ids[number] for number in numbers],
             spilled or [durable.epoch(number) or Epoch.fresh() for number in numbers],
             list(itertools.starmap(Terms, terms)),
-            table.replies.rings(model.number, sessions),
+            table.replies.rings(model.number, sessions, int(table.retained[sessions].max())),
             fresh,
             spilled is not None,
             functools.partial(pool.drop, rows) if fresh is None else lambda: None,

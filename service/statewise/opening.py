@@ -15,6 +15,7 @@ from statewise.errors import Reason, error
 from statewise.inputs import check_constants
 from statewise.models import Served
 from statewise.pool import initial
+from statewise.sessions import Retained
 from statewise.snapshot import Snapshot, Terms
 
 LONGEST_ID = 128
@@ -122,7 +123,7 @@ def begun(session_id: str, served: Served, states: Mapping[str, Array], terms: T
     """Returns a session as it begins: from the model's initial state, or from states that were given, or from a snapshot."""
     first = states or {each.input: initial(each) for each in served.spec.states}
     about = (served.name, served.version, served.loaded.digest, snapshot.position if snapshot else 0, first, served.spec_digest)
-    replies = snapshot.replies if snapshot and snapshot.session_id == session_id else ()
+    replies = snapshot.replies if snapshot and snapshot.session_id == session_id else Retained()
     return Snapshot(*about, session_id, None, replies, terms)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from statewise.durability import Durability, Epoch, Keeping
 from statewise.errors import StatewiseError
-from statewise.sessions import Kept
+from statewise.sessions import Retained
 from statewise.tensors import NUMBERS, decode, encode
 from statewise.v1 import snapshot_pb2, tensor_pb2
 
@@ -66,7 +66,7 @@ class Snapshot:
     spec_digest: str = ""
     session_id: str = ""
     epoch: Epoch | None = None
-    replies: tuple[Kept, ...] = ()
+    replies: Retained = field(default_factory=Retained)
     terms: Terms = field(default_factory=Terms)
 
     def to_bytes(self) -> bytes:
@@ -78,16 +78,16 @@ class Snapshot:
         if self.epoch:
             told.epoch.counter, told.epoch.random = self.epoch.counter, self.epoch.random
         if self.replies:
-            starts, timesteps, digests, _ = zip(*self.replies, strict=True)
-            told.replies.starts.extend(starts)
-            told.replies.timesteps.extend(timesteps)
-            told.replies.digests.extend(digests)
-            told.replies.lengths.extend(map(_length, self.replies))
+            replies, retained = told.replies, self.replies
+            replies.starts.extend(retained.starts)
+            replies.timesteps.extend(retained.timesteps)
+            replies.digests.extend(retained.digests)
+            replies.lengths.extend(retained.lengths)
         terms, opened = told.terms, self.terms
         terms.idle_timeout_seconds, terms.retained_replies = opened.idle_timeout_seconds, opened.retained_replies
         terms.durability, terms.checkpoint_every = opened.keeping.durability, opened.keeping.every
         terms.open_token, terms.number = opened.token, opened.number
-        body = told.SerializeToString() + _tensors("states", self.states) + _tensors("outputs", _joined(self.replies))
+        body = told.SerializeToString() + _tensors("states", self.states) + _tensors("outputs", self.replies.outputs)
         return FORMAT + hashlib.sha256(body).digest() + body
 
     @classmethod
@@ -153,24 +153,13 @@ def _stencil(field: str, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
     return raw[: len(raw) - zeros.nbytes]
 
 
-def _joined(replies: Sequence[Kept]) -> dict[str, Array]:
-    """Returns the outputs of replies one behind another."""
-    names = replies[0].outputs if replies else ()
-    return {name: np.concatenate([reply.outputs[name] for reply in replies]) for name in names}
-
-
-def _length(reply: Kept) -> int:
-    return len(next(iter(reply.outputs.values()))) if reply.outputs else 0
-
-
-def _replies(told: snapshot_pb2.Replies, outputs: Mapping[str, Array]) -> tuple[Kept, ...]:
-    if any(array.shape[:1] != (sum(told.lengths),) for array in outputs.values()):
+def _replies(told: snapshot_pb2.Replies, outputs: Mapping[str, Array]) -> Retained:
+    starts, timesteps, digests, lengths = list(told.starts), list(told.timesteps), list(told.digests), list(told.lengths)
+    if {len(timesteps), len(digests), len(lengths)} != {len(starts)}:
+        raise ValueError("its replies are not told side by side")
+    if any(array.shape[:1] != (sum(lengths),) for array in outputs.values()):
         raise ValueError("the outputs of its replies are not as long as those")
-    kept, offset = [], 0
-    for start, timesteps, digest, length in zip(told.starts, told.timesteps, told.digests, told.lengths, strict=True):
-        here = slice(offset, offset := offset + length)
-        kept.append(Kept(start, timesteps, digest, {name: array[here] for name, array in outputs.items()}))
-    return tuple(kept)
+    return Retained(starts, timesteps, digests, lengths, outputs)
 
 
 def _named(tensors: Iterable[tensor_pb2.Tensor]) -> dict[str, Array]:

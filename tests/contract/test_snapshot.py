@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statewise.durability import Durability, Epoch, Keeping
-from statewise.sessions import Kept
+from statewise.sessions import Kept, Retained
 from statewise.snapshot import FARTHEST, FORMAT, Snapshot, SnapshotError, Terms
 from statewise.tensors import decode
 from statewise.v1 import snapshot_pb2, tensor_pb2
@@ -21,7 +21,7 @@ REPLIES = (
     Kept(FARTHEST - 40, 37, 5, {"y": np.full((1, 2), 8, np.float32)}),  # the last output alone was asked for
 )
 TERMS = Terms(12.5, 3, Keeping(Durability.CHECKPOINT, 17), b"token")
-WHOLE = Snapshot("demand", 3, "abc", FARTHEST, STATES, "spec", "meter 7", Epoch(4, 2**64 - 1), REPLIES, TERMS)
+WHOLE = Snapshot("demand", 3, "abc", FARTHEST, STATES, "spec", "meter 7", Epoch(4, 2**64 - 1), Retained.of(REPLIES), TERMS)
 
 ONE, ONE_OF_TWO = (tensor_pb2.Tensor(name=str(length), data_type=1, shape=[length, 1], data=bytes(4 * length)) for length in (1, 2))
 NO_TIME = tensor_pb2.Tensor(name="y", data_type=1, data=bytes(4))

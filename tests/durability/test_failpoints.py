@@ -82,7 +82,7 @@ async def test_a_server_that_ends_at_any_point_costs_no_output(point, survivor, 
     assert held["commit"].position == AT + COMMITS[point]
     assert only.metric(REPEATED) - repeated >= (COMMITS[point] and point != "after the reply")
     if COMMITS[point]:
-        (reply,) = held["commit"].replies[-1].outputs.values()
+        (reply,) = [*held["commit"].replies][-1].outputs.values()
         assert reply.tobytes() == durable[-1][AT].tobytes()
 
 

@@ -2,7 +2,7 @@
 
 from statewise.sessions.digest import digests
 from statewise.sessions.durable import Durable
-from statewise.sessions.replies import Kept, Rings
+from statewise.sessions.replies import Kept, Retained, Rings
 from statewise.sessions.rows import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS, Rows
 from statewise.sessions.steps import NONE
 from statewise.sessions.table import RETRY_SECONDS, Admission, Failures, Opening, Sessions
@@ -18,6 +18,7 @@ __all__ = [
     "Failures",
     "Kept",
     "Opening",
+    "Retained",
     "Rings",
     "Rows",
     "Sessions",

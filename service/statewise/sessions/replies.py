@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,43 @@ class Kept(NamedTuple):
     outputs: Mapping[str, Array]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Retained:
+    """The replies of one session side by side, the oldest first; a place of each list for each.
+
+    Attributes:
+        lengths: of how many timesteps their outputs are: of all of the step's, or of its last one alone.
+        outputs: one behind another, `[sum of lengths, …]` each.
+    """
+
+    starts: Sequence[int] = ()
+    timesteps: Sequence[int] = ()
+    digests: Sequence[int] = ()
+    lengths: Sequence[int] = ()
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[Kept]:
+        offset = 0
+        for start, timesteps, digest, length in zip(self.starts, self.timesteps, self.digests, self.lengths, strict=True):
+            here = slice(offset, offset := offset + length)
+            yield Kept(start, timesteps, digest, {name: array[here] for name, array in self.outputs.items()})
+
+    @classmethod
+    def of(cls, replies: Iterable[Kept]) -> Self:
+        """Puts replies side by side."""
+        each = list(replies)
+        starts, timesteps, digests, outputs = ([*column] for column in zip(*each, strict=True)) if each else ([], [], [], [])
+        lengths = [len(next(iter(arrays.values()), ())) for arrays in outputs]
+        joined = {name: np.concatenate([arrays[name] for arrays in outputs]) for name in (outputs[0] if outputs else ())}
+        return cls(starts, timesteps, digests, lengths, joined)
+
+
 @dataclass(frozen=True, eq=False)
 class Rings:
-    """Copies of the rings of some sessions, `[widest, sessions]` each, for whoever reads them while the sessions go on."""
+    """Copies of the rings of some sessions, `[places, sessions]` each, for whoever reads them while the sessions go on."""
 
     start: Indices
     timesteps: Indices
@@ -43,26 +77,37 @@ class Rings:
     columns: Mapping[str, Array]
     long: Mapping[tuple[int, int], Mapping[str, Array]]
 
-    def of(self, place: int) -> list[Kept]:
-        """Returns the replies of one of the sessions, the oldest first."""
-        starts, timesteps, digests = self._lists
+    def of(self, place: int) -> Retained:
+        """Returns the replies of one of the sessions."""
+        empty, starts, timesteps, digests, columns = self._in_order
+        first = empty[place]
+        if first == len(self.start):
+            return Retained()
+        told = starts[place][first:], timesteps[place][first:], digests[place][first:]
+        short = {name: column[place, first:] for name, column in columns.items()}
+        if not self.long:
+            return Retained(*told, [1] * len(told[0]), short)
         kept = []
-        for ring in self._order[place]:
-            if starts[ring][place] != NONE:
-                short = {name: column[ring, place : place + 1] for name, column in self.columns.items()}
-                outputs = self.long.get((ring, place)) or short
-                kept.append(Kept(starts[ring][place], timesteps[ring][place], digests[ring][place], outputs))
-        return kept
+        for seat, (ring, start, length, digest) in enumerate(zip(self._order[place, first:].tolist(), *told, strict=True)):
+            outputs = self.long.get((ring, place)) or {name: array[seat : seat + 1] for name, array in short.items()}
+            kept.append(Kept(start, length, digest, outputs))
+        return Retained.of(kept)
 
     @functools.cached_property
-    def _order(self) -> list[list[int]]:
-        order: list[list[int]] = self.start.T.argsort(kind="stable").tolist()
-        return order
+    def _order(self) -> Indices:
+        """The places of each session's ring, `[sessions, places]`: the empty ones first, then the oldest."""
+        return self.start.T.argsort(kind="stable")
 
     @functools.cached_property
-    def _lists(self) -> tuple[list[list[int]], ...]:
-        """The columns as lists: to read NumPy's one by one would take ten times as long."""
-        return self.start.tolist(), self.timesteps.tolist(), self.digest.tolist()
+    def _in_order(self) -> tuple[list[int], list[list[int]], list[list[int]], list[list[int]], dict[str, Array]]:
+        """How many places of each session are empty, and all columns in their order, `[sessions, places]`.
+
+        What tells the replies are lists: to read NumPy's columns one by one would take ten times as long.
+        """
+        here = np.arange(self.start.shape[1])[:, None]
+        starts, timesteps, digests = (column[self._order, here].tolist() for column in (self.start, self.timesteps, self.digest))
+        columns = {name: column[self._order, here] for name, column in self.columns.items()}
+        return (self.start == NONE).sum(axis=0).tolist(), starts, timesteps, digests, columns
 
 
 class Replies:
@@ -147,17 +192,22 @@ class Replies:
         """Returns where in the flat columns the places of sessions' rings are."""
         return places * self._shape[1] + sessions
 
-    def rings(self, model: int, sessions: Indices) -> Rings:
-        """Returns copies of the rings of sessions of a model."""
+    def rings(self, model: int, sessions: Indices, widest: int) -> Rings:
+        """Returns copies of the rings, of up to `widest` places, of sessions of a model."""
         long = {}
         if self._long:
             for place, session in enumerate(sessions.tolist()):
-                for ring in range(self._shape[0]):
+                for ring in range(widest):
                     if (ring, session) in self._long:
                         long[ring, place] = self._long[ring, session]
-        seats = self._seats(np.arange(self._shape[0])[:, None], sessions)
+        seats = self._seats(np.arange(widest)[:, None], sessions)
         columns = {name: column[seats] for name, column in self._models[model].items()}
-        return Rings(self.start[:, sessions], self.timesteps[:, sessions], self.digest[:, sessions], columns, long)
+        starts, timesteps, digests = (
+            self.start[:widest, sessions],
+            self.timesteps[:widest, sessions],
+            self.digest[:widest, sessions],
+        )
+        return Rings(starts, timesteps, digests, columns, long)
 
     def _drop_long(self, place: int, session: int) -> None:
         dropped = self._long.pop((place, session), None)
