@@ -234,6 +234,7 @@ class Batcher:
             self._wait(admission.ready, column, column.timesteps)
         for place, step in admission.joined:
             self._joined.setdefault(step, []).append((column, place))
+            self._prolong(step, np.inf if column.deadlines is None else float(column.deadlines[place]))
         if admission.joined:
             self._metrics.steps_joined.inc(len(admission.joined))
         if not column.left:
@@ -242,6 +243,12 @@ class Batcher:
             self._replay(column, place, ring)
         for place, problem in admission.refused:
             self._turn_away(column, place, problem)
+
+    def _prolong(self, step: int, until: float) -> None:
+        """Lets a step wait as long as any of those who ask for it would."""
+        column, place = self._columns[int(self._column_of[step])], int(self._place_of[step])
+        if column.deadlines is not None:
+            column.deadlines[place] = max(column.deadlines[place], until)
 
     def _fitting(self, column: Column) -> Column:
         """Returns the steps of a column whose inputs there is memory for."""

@@ -129,6 +129,27 @@ async def test_a_full_server_refuses_new_steps_unread_and_still_answers_repeated
         assert [(told.total.tolist(), told.position) for told in listener.heard if not told.problem] == [([[1, 1]], 1)] * 4
 
 
+@pytest.mark.parametrize(("other", "expires"), [(None, False), (9.0, False), (0.5, True)])
+async def test_a_step_waits_as_long_as_any_of_those_who_ask_for_it_would(other, expires):
+    """One asks with a timeout, another joins with a longer one or none: what the first would give up the second is answered."""
+    clock = [0.0]
+    async with summing(clock=lambda: clock[0], alone=True) as made:
+        busy, asked = [await made.host.open(Open("sum")) for _ in range(2)]
+        listener, x = Listener(), {"x": np.ones((1, 2), np.float32)}
+        made.hold()
+        made.host.step(Step(busy.session_id, x), listener, 0)
+        await made.until(1)
+        for tag, timeout in ((1, 1.0), (2, other)):
+            made.host.step(Step(asked.session_id, x, 0, timeout), listener, tag)
+            await asyncio.sleep(0)
+        await made.until(2)
+        clock[0] = 5.0
+        made.release()
+        await made.host.batcher.until_quiet()
+        told = {told.tag: told.problem and told.problem.reason for told in listener.heard}
+        assert told == {0: None} | dict.fromkeys((1, 2), Reason.EXPIRED_IN_QUEUE if expires else None)
+
+
 async def test_a_session_whose_steps_are_refused_is_not_idle():
     """A client that comes again and again to a full server is not told in the end that its session has expired."""
     clock = [0.0]

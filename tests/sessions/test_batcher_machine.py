@@ -520,7 +520,7 @@ class BatcherMachine(RuleBasedStateMachine):
         assert held.talk.chain[0] is step or (told.problem and told.problem.reason is Reason.EXPIRED_IN_QUEUE), "out of turn"
         doom = DOOMED.get(step.twin.value)
         if told.problem and told.problem.reason is Reason.EXPIRED_IN_QUEUE:
-            assert any(each.until is not None and each.until < self.now for each in [asked, *held.waiting[step]])
+            assert all(each.until is not None and each.until < self.now for each in [asked, *held.waiting[step]])
             doom = Reason.EXPIRED_IN_QUEUE
         if told.problem and told.problem.reason is Reason.CLOSED:
             assert held not in self.held.values(), "it was not closed"
