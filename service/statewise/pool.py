@@ -84,7 +84,7 @@ class _Access:
     """Reads and writes rows of pools whose states have these dtypes, from any thread, one call after the other.
 
     Pools are told by device, its number, dtype, shape `[rows, width]` and address. All that are alike share this, and each graph
-    has one binding for ever: on CUDA every session and every binding has streams and handles of its own, 70 MiB of the device.
+    has one binding for ever: on CUDA a session and its binding have streams and handles of their own, 146 MiB of the device.
     """
 
     def __init__(self, dtypes: tuple[str, ...], provider: Provider) -> None:
