@@ -18,13 +18,16 @@ from statewise.host import Durably
 from statewise.stores.memory import MemoryStore
 
 SERVERS, SESSIONS = 3, 10
-BETWEEN_SECONDS = 0.15
+STEPS_BETWEEN = 60
 MODES = {"checkpoint": {"durability": "checkpoint", "checkpoint_every": 4}, "commit": {"durability": "commit"}}
 
 
 @contextlib.asynccontextmanager
-async def moving() -> AsyncIterator[Wire]:
-    """Leads a wire from one server to the next, which share a store, again and again; those that were left live on."""
+async def moving(callers: list[Caller]) -> AsyncIterator[Wire]:
+    """Leads a wire from one server to the next, which share a store, whenever some steps have been answered since the last time.
+
+    The servers that were left live on.
+    """
     durably = Durably(MemoryStore(), SEALER)
     async with contextlib.AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(serving(durably=durably)) for _ in range(SERVERS)]
@@ -32,7 +35,9 @@ async def moving() -> AsyncIterator[Wire]:
 
         async def move() -> None:
             for server in itertools.cycle(servers):
-                await asyncio.sleep(BETWEEN_SECONDS)
+                until = sum(caller.ran for caller in callers) + STEPS_BETWEEN
+                while sum(caller.ran for caller in callers) < until:  # noqa: ASYNC110 (threads count as well)
+                    await asyncio.sleep(0.005)
                 wire.home = server.address
                 wire.cut()
 
@@ -44,21 +49,22 @@ async def moving() -> AsyncIterator[Wire]:
 @pytest.mark.parametrize("mode", MODES)
 async def test_sessions_of_the_asyncio_client_move(mode: str) -> None:
     """Steps started at once, plain and asynchronous iterables, in windows of any size."""
-    async with moving() as wire, AsyncClient(wire.address) as client:
+    callers = [Caller(number) for number in range(200, 200 + SESSIONS)]
+    async with moving(callers) as wire, AsyncClient(wire.address) as client:
         sessions = [await client.open_session("sum", retained_replies=4, **MODES[mode]) for _ in range(SESSIONS)]
-        await asyncio.gather(*map(run, sessions, map(Caller, range(200, 200 + SESSIONS))))
+        await asyncio.gather(*map(run, sessions, callers))
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_sessions_of_the_blocking_client_move(mode: str) -> None:
     """Iterables in windows of any size."""
-    async with moving() as wire:
+    callers = [Caller(number) for number in range(300, 300 + SESSIONS)]
+    async with moving(callers) as wire:
         with Client(wire.address) as client:
             opened = [
                 asyncio.to_thread(client.open_session, "sum", retained_replies=1 + number % 4, **MODES[mode])
                 for number in range(SESSIONS)
             ]
-            callers = map(Caller, range(300, 300 + SESSIONS))
             sessions = await asyncio.gather(*opened)
             await asyncio.gather(*(asyncio.to_thread(run_blocking, *each) for each in zip(sessions, callers, strict=True)))
             await asyncio.to_thread(client.close)
