@@ -56,7 +56,7 @@ def _costs(graphs: dict[str, Callable[[], None]], batch: int, seconds: float) ->
     turns: dict[str, list[tuple[float, float, int]]] = {name: [] for name in graphs}
     for _ in range(TURNS):
         for name, run in graphs.items():
-            turns[name].append(_timed(run, seconds / TURNS / len(graphs)))
+            turns[name].append(timed(run, seconds / TURNS / len(graphs)))
     return {
         name: Ceiling(
             cpu_us_per_step=sum(cpu for cpu, _, _ in each) / sum(runs for *_, runs in each) / batch * 1e6,
@@ -66,8 +66,8 @@ def _costs(graphs: dict[str, Callable[[], None]], batch: int, seconds: float) ->
     }
 
 
-def _timed(run: Callable[[], None], seconds: float) -> tuple[float, float, int]:
-    """Returns CPU seconds, wall seconds and how many runs they were."""
+def timed(run: Callable[[], None], seconds: float) -> tuple[float, float, int]:
+    """Runs for some seconds, once it is warm; returns CPU seconds, wall seconds and how many runs they were."""
     for _ in range(WARM_UP_RUNS):
         run()
     cpu, began, runs = time.process_time(), time.perf_counter(), 0

@@ -22,7 +22,7 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-from bench import messages, report
+from bench import ceilings, messages, report
 from bench.models import fill
 from bench.processes import Server, statewise
 from bench.results import Row
@@ -40,7 +40,6 @@ MODELS = ("lstm-256", "lstm-1024", "gru-256", "elman-256")
 SERVED = ("lstm-256", "lstm-1024")
 WORKLOADS = (ONE, SIXTY_FOUR, COALESCED, *FRAMES[1:])
 TURNS = 3
-WARM_UP_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,8 @@ def engines(repository: Path, seconds: float, among: list[Kind]) -> list[Run]:
             turns: dict[Kind, list[float]] = {kind: [] for kind in loops}
             for _ in range(TURNS):
                 for kind, once in each.items():
-                    turns[kind].append(_timed(once, seconds / TURNS))
+                    _, elapsed, count = ceilings.timed(once, seconds / TURNS)
+                    turns[kind].append(elapsed / count)
             runs += [Run(model, batch, kind.name, statistics.median(turns[kind]) * 1e6) for kind in loops]
     return runs
 
@@ -111,16 +111,6 @@ def _loop(file: Path, kind: Kind) -> Callable[[int], Callable[[], object]]:
         return once
 
     return of
-
-
-def _timed(once: Callable[[], object], seconds: float) -> float:
-    for _ in range(WARM_UP_RUNS):
-        once()
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        once()
-        count += 1
-    return (time.perf_counter() - began) / count
 
 
 def servers(repository: Path, seconds: float, among: list[Kind], say: Say) -> list[Row]:
