@@ -66,7 +66,7 @@ def _costs(graphs: dict[str, Callable[[], None]], batch: int, seconds: float) ->
     }
 
 
-def timed(run: Callable[[], None], seconds: float) -> tuple[float, float, int]:
+def timed(run: Callable[[], object], seconds: float) -> tuple[float, float, int]:
     """Runs for some seconds, once it is warm; returns CPU seconds, wall seconds and how many runs they were."""
     for _ in range(WARM_UP_RUNS):
         run()
