@@ -1,5 +1,7 @@
 """Load generators, each a process of its own: warm up, say `ready`, wait for a line, run for some seconds, report as JSON.
 
+What they opened stays open until their standard input ends: to close a thousand sessions is not to be measured with their steps.
+
 `raw` sends prepared bytes over streams in closed loops, and knows nothing of any protocol, so that it drives Statewise, the bare
 echo and Triton alike. `frames` and `coalesced` use Statewise's own client, as its users do.
 """
@@ -70,7 +72,8 @@ async def measured(loops: list[Loop], seconds: float) -> None:
     work = [loop(count, lambda: time.perf_counter() < until) for loop, count in zip(loops, counts, strict=True)]
     await asyncio.gather(wait_for_the_word(), *work)
     told = {"steps": sum(count.steps for count in counts), "seconds": time.perf_counter() - began}
-    print(json.dumps(told | {"microseconds": [each for count in counts for each in count.microseconds]}))
+    print(json.dumps(told | {"microseconds": [each for count in counts for each in count.microseconds]}), flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 async def raw(options: argparse.Namespace) -> None:

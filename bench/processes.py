@@ -96,12 +96,19 @@ class Load:
         self.process.stdin.flush()
 
     def report(self) -> dict[str, Any]:
-        """Returns what it counted, when it has ended."""
-        out, _ = self.process.communicate()
-        if self.process.returncode:
+        """Returns what it counted, when it has done its work; what it opened for that is still open, until `end`."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
             raise RuntimeError(f"the load generator {' '.join(self.words)} failed")
-        told: dict[str, Any] = json.loads(out)
+        told: dict[str, Any] = json.loads(line)
         return told
+
+    def end(self) -> None:
+        """Lets it close what it opened, and end."""
+        self.process.communicate()
+        if self.process.returncode:
+            raise RuntimeError(f"the load generator {' '.join(self.words)} failed at its end")
 
 
 def statewise(repository: Path, *options: str) -> Server:

@@ -101,6 +101,7 @@ def rated(server: Server, told: list[str], seconds: float) -> float:
     load = Load(["frames", *told, "--sessions", str(BATCH)])
     found = rate(server, [load], seconds)
     load.report()
+    load.end()
     return found
 
 
@@ -140,8 +141,10 @@ def main() -> None:
             wall = time.perf_counter() - began
             cores = [(after - before) / wall for before, after in zip(used, cpu_seconds(server, slow, flooding_load), strict=True)]
             flood = flooding_load.report()
+            flooding_load.end()
             slow.go()
             slow.report()
+            slow.end()
         recovered = rated(server, told, options.seconds)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     print(f"rated, alone              {alone:10,.0f} timesteps/s")

@@ -66,6 +66,8 @@ def run(name: str, model: str, workload: str, server: Server, loads: Sequence[li
         generator.go()
     reports = [generator.report() for generator in generators]
     cpu, runs = server.cpu_seconds() - before, _fill(server)
+    for generator in generators:
+        generator.end()
     steps = sum(report["steps"] for report in reports)
     times = np.concatenate([report["microseconds"] for report in reports])
     rate = sum(report["steps"] / report["seconds"] for report in reports)
