@@ -308,9 +308,8 @@ class AsyncFrame(Framed):
         self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
     ) -> Outputs:
         """Sends the next timesteps of every session and returns their outputs; see `Framed`."""
-        for exchange in self._exchanges:
-            if exchange.full:
-                await self._client._hear(exchange)
+        for exchange in self.full:
+            await self._client._hear(exchange)
         columns, single = self.ask(x, inputs, last, timeout_seconds)
         await self._client._send_frame(columns)
         return self.answer(columns, single)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -85,6 +85,7 @@ class Exchange:
         failures: how many steps have failed.
         retiring: whether new sessions get another version of the model.
         durable_position: up to which position the store holds the session, as far as answers tell.
+        full_at: the position at which so much is kept that no step may be sent.
         keeps: whether the inputs since then are kept: it is resumed from checkpoints.
         reference: to this.
         recovering: whether it is being resumed.
@@ -111,6 +112,7 @@ class Exchange:
         self.reference = weakref.ref(self)
         self._timestep_bytes = sum(dtype.itemsize * math.prod(tensor.shape) for tensor, dtype in self._inputs.values())
         self._most_kept = -(-kept_bytes // max(1, self._timestep_bytes)) if self.keeps else NO_BOUND
+        self.full_at = self.durable_position + self._most_kept
         self.recovering = False
         self.settled: Callable[[], None] = _nothing
 
@@ -139,13 +141,6 @@ class Exchange:
         """Returns the inputs of many sessions, `[sessions, timesteps, …]`, and whether they were given without a time axis."""
         return self._timed(x, extra, (sessions,))
 
-    def advance(self, position: int, retiring: bool, durable: int) -> None:
-        """Notes that a step has run, and how far the store is."""
-        self.position = position
-        self.retiring = retiring
-        if durable > self.durable_position:
-            self.durable_position = durable
-
     def take_back(self, timesteps: int) -> None:
         """Notes that a step has failed."""
         self.tail -= timesteps
@@ -153,16 +148,18 @@ class Exchange:
 
     def hear_of(self, durable: int) -> None:
         """Notes up to which position the store holds the session; what was before is kept no more."""
-        self.durable_position = max(durable, self.durable_position)
+        if durable > self.durable_position:
+            self.durable_position = durable
+            self.full_at = durable + self._most_kept
 
     def end(self) -> None:
         """Notes that the session is closed: nothing of it is kept."""
-        self.durable_position = self.position
+        self.hear_of(self.position)
 
     @property
     def full(self) -> bool:
         """Whether so much is kept that no step may be sent."""
-        return self.position - self.durable_position >= self._most_kept
+        return self.position >= self.full_at
 
     def refuse_if_full(self) -> None:
         """Raises `Overloaded` if so much is kept that no step may be sent."""
@@ -231,6 +228,21 @@ class Exchange:
     def _unknown(self, name: str) -> NoReturn:
         names = ", ".join(tensor.name for tensor in self.model.inputs)
         raise error(Reason.BAD_FIELD, f"{name}: not an input of {self.model.name!r}, which takes {names}", field=name)
+
+
+def advance(exchanges: Sequence[Exchange], positions: Sequence[int], retiring: bool, durable: Sequence[int]) -> None:
+    """Notes that a step of each of the sessions has run.
+
+    Args:
+        durable: up to where the store holds each of them; empty where there is no store.
+    """
+    for exchange, position in zip(exchanges, positions, strict=True):
+        exchange.position = position
+        exchange.retiring = retiring
+    if durable:
+        for exchange, held in zip(exchanges, durable, strict=True):
+            if held > exchange.durable_position:
+                exchange.hear_of(held)
 
 
 def _nothing() -> None:

@@ -30,6 +30,7 @@ class Framed:
         if len({exchange.session_id for exchange in exchanges}) < len(exchanges):
             raise error(Reason.BAD_FIELD, "sessions: a frame takes each session once", field="sessions")
         self._exchanges = list(exchanges)
+        self._keeping = [exchange for exchange in exchanges if exchange.keeps]
 
     def __len__(self) -> int:
         return len(self._exchanges)
@@ -42,10 +43,17 @@ class Framed:
         """The model version of all the sessions."""
         return self._exchanges[0].model
 
+    @property
+    def full(self) -> list[Exchange]:
+        """The sessions of which so much is kept that no step may be sent."""
+        return [exchange for exchange in self._keeping if exchange.position >= exchange.full_at]
+
     def ask(
         self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None
     ) -> tuple[Columns, bool]:
-        """Returns what is asked, and whether the answer loses its time axis; raises `InvalidInput`."""
+        """Returns what is asked, and whether the answer loses its time axis; raises `InvalidInput` or `Overloaded`."""
+        for exchange in self.full:
+            exchange.refuse_if_full()
         arrays, single = self._exchanges[0].columns(len(self), x, extra)
         timesteps = next(iter(arrays.values())).shape[1] if arrays else 0
         return Columns(self._exchanges, arrays, timesteps, last, timeout_seconds), single or last

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client.exchange import Answered, Asked, Exchange, Kind
+from statewise.client.exchange import Answered, Asked, Exchange, Kind, advance
 from statewise.client.failures import from_status
 from statewise.client.kept import Kept, Sent
 from statewise.client.recovery import BEHIND, RESUMED, Whereabouts
@@ -51,7 +51,7 @@ class UnderWay(ABC):
         self.rows = self._all = list(range(len(exchanges)))
         self._left = set(self.rows)
         self._exchanges = exchanges
-        self._positions = np.array(positions, "<u8")
+        self._positions = np.fromiter(positions, "<u8", len(positions))
         self._arrays = arrays
         self._timesteps = timesteps
         self._last = last
@@ -71,7 +71,7 @@ class UnderWay(ABC):
             positions = positions[self.rows]
         request = sequence_pb2.StepFrameRequest(
             request_id=request_id,
-            handles=np.array([exchange.handle for exchange in exchanges], "<u8").tobytes(),
+            handles=np.fromiter([exchange.handle for exchange in exchanges], "<u8", len(exchanges)).tobytes(),
             positions=positions.tobytes(),
             inputs=[encode(name, array) for name, array in arrays.items()],
             output_timesteps=sequence_pb2.OUTPUT_TIMESTEPS_LAST if self._last else sequence_pb2.OUTPUT_TIMESTEPS_ALL,
@@ -101,11 +101,10 @@ class UnderWay(ABC):
         if len(positions):
             rows = [self.rows[place] for place in np.frombuffer(response.rows, "<u4").tolist()] if response.rows else self.rows
             outputs = {tensor.name: decode(tensor) for tensor in response.outputs}
-            durable = np.frombuffer(response.durable_positions, "<u8").tolist() or [0] * len(rows)
+            exchanges = self._exchanges if rows == self._all else [self._exchanges[row] for row in rows]
             told = positions.tolist()
-            self._keep(rows, told, kept)
-            for row, position, held in zip(rows, told, durable, strict=True):
-                self._exchanges[row].advance(position, response.retiring, held)
+            self._keep(exchanges, rows, told, kept)
+            advance(exchanges, told, response.retiring, np.frombuffer(response.durable_positions, "<u8").tolist())
             self.take(rows, outputs)
             self._left.difference_update(rows)
         gone: dict[int, Reason] = {}
@@ -120,16 +119,16 @@ class UnderWay(ABC):
                 self.give_up(row, problem)
         return gone
 
-    def _keep(self, rows: Sequence[int], positions: Sequence[int], kept: Kept) -> None:
-        here = [place for place, row in enumerate(rows) if self._exchanges[row].keeps]
+    def _keep(self, exchanges: Sequence[Exchange], rows: Sequence[int], positions: Sequence[int], kept: Kept) -> None:
+        here = [place for place, exchange in enumerate(exchanges) if exchange.keeps]
         if not here:
             return
         if len(here) < len(rows):
-            rows, positions = [rows[place] for place in here], [positions[place] for place in here]
+            rows, exchanges, positions = ([each[place] for place in here] for each in (rows, exchanges, positions))
         arrays = self._arrays
         if rows != self._all:
             arrays = {name: array[rows] for name, array in arrays.items()}
-        kept.add(Sent([self._exchanges[row].reference for row in rows], positions, arrays, self._timesteps))
+        kept.add(Sent([exchange.reference for exchange in exchanges], positions, arrays, self._timesteps))
 
     def astray(self, gone: dict[int, Reason], whereabouts: Whereabouts[Exchange], now: float) -> bool:
         """Whether rows that are gone show that the stream is to be opened anew.
@@ -202,8 +201,6 @@ class Columns(UnderWay):
         last: bool,
         timeout_seconds: float | None,
     ) -> None:
-        for exchange in exchanges:
-            exchange.refuse_if_full()
         super().__init__(exchanges, [exchange.tail for exchange in exchanges], arrays, timesteps, last, timeout_seconds)
         self.outputs: dict[str, Array] = {}
         self.problems: dict[int, StatewiseError] = {}

@@ -1,9 +1,10 @@
 """What a client has sent and no store holds yet: the inputs of answered steps of sessions that are resumed from checkpoints.
 
 They stay in the arrays in which they were sent, many sessions side by side, so that to keep them costs next to nothing. What the
-store holds by now is looked for a little at a time, the oldest first: for each row that comes, `LOOKED_AT` are looked at, and an
-array of which less than half is still needed is replaced by its rest. So no more is held than a few times what is needed, however
-idle some of the sessions are, and nobody ever waits for it.
+store holds by now is looked for a little at a time, the oldest first: for every `AT_ONCE` arrays that come, arrays with
+`LOOKED_AT` times as many rows have their turn. If one row of an array, another one at each turn, is still needed, so probably are
+most, and it stays as it is; otherwise all its rows are looked at, and if less than half are needed it is replaced by its rest. So
+no more is held than a few times what is needed, however idle some of the sessions are, and nobody ever waits for it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from numpy.typing import NDArray
 from statewise.errors import Reason, error
 
 Array = NDArray[Any]
+AT_ONCE = 4
+"""What looks finds nothing of itself in the caches when it begins, which takes ten times as long as the looking."""
 LOOKED_AT = 2
 """With one, what is needed no more would grow as fast as it is looked for."""
+GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples, without their whole parts, are spread evenly over 0 to 1, and so are every second of them, every third, …"""
 
 
 class Stored(Protocol):
@@ -49,6 +54,9 @@ class Kept:
 
     def __init__(self) -> None:
         self._sent: deque[Sent] = deque()
+        self._came = 0
+        self._due = 0  # rows that are to be looked at
+        self._turns = 0
         self._index: dict[Stored, list[tuple[int, Sent, int]]] = {}
         self._index_lasts = 0
         self._lock = threading.Lock()
@@ -62,12 +70,10 @@ class Kept:
         """Keeps steps that were answered."""
         with self._lock:
             self._sent.append(sent)
-            left = LOOKED_AT * len(sent.positions)
-            while left > 0 and len(self._sent) > 1:
-                oldest = self._sent.popleft()
-                left -= len(oldest.positions)
-                if rest := _rest(oldest):
-                    self._sent.append(rest)
+            self._came += 1
+            self._due += LOOKED_AT * len(sent.positions)
+            if not self._came % AT_ONCE:
+                self._look()
             if self._index:
                 self._enter(sent)
                 self._index_lasts -= len(sent.positions)
@@ -95,6 +101,18 @@ class Kept:
             raise error(Reason.LOST, message)
         return {name: np.concatenate([sent.arrays[name][row] for _, sent, row in found]) for name in found[0][1].arrays}
 
+    def _look(self) -> None:
+        """Lets go of what the oldest arrays hold in vain."""
+        for _ in range(len(self._sent)):
+            if self._due <= 0:
+                return
+            oldest = self._sent.popleft()
+            self._due -= len(oldest.positions)
+            self._turns += 1
+            if rest := _rest(oldest, self._turns * GOLDEN % 1):
+                self._sent.append(rest)
+        self._due = 0
+
     def _enter(self, sent: Sent) -> None:
         """Enters steps into the index."""
         for row, (reference, end) in enumerate(zip(sent.sessions, sent.positions, strict=True)):
@@ -102,8 +120,13 @@ class Kept:
                 self._index.setdefault(session, []).append((end, sent, row))
 
 
-def _rest(sent: Sent) -> Sent | None:
-    """Returns what is still needed, `None` for nothing."""
+def _rest(sent: Sent, look: float) -> Sent | None:
+    """Returns what is still needed, `None` for nothing; all of it if the row that lies at `look`, of 0 to 1, is."""
+    count = len(sent.positions)
+    for third in (0, 1 / 3, 2 / 3):
+        row = int((look + third) % 1 * count)
+        if (session := sent.sessions[row]()) is not None and session.durable_position < sent.positions[row]:
+            return sent
     rows = [
         row
         for row, (reference, end) in enumerate(zip(sent.sessions, sent.positions, strict=True))

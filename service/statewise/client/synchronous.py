@@ -308,8 +308,7 @@ class Frame(Framed):
         self, x: ArrayLike | None = None, *, last: bool = False, timeout_seconds: float | None = None, **inputs: ArrayLike
     ) -> Outputs:
         """Sends the next timesteps of every session and returns their outputs; see `Framed`."""
-        for exchange in self._exchanges:
-            if exchange.full:
-                self._client._hear(exchange)
+        for exchange in self.full:
+            self._client._hear(exchange)
         columns, single = self._client._stream.send_frame(self, x, inputs, last, timeout_seconds)
         return self.answer(columns, single)
