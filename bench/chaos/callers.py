@@ -30,7 +30,7 @@ def series(number: int, start: int, count: int) -> Array:
     return waves
 
 
-@dataclass
+@dataclass(eq=False)
 class Caller:
     """One session and what became of it.
 
