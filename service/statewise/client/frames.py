@@ -124,7 +124,8 @@ class UnderWay(ABC):
         if not here:
             return
         if len(here) < len(rows):
-            rows, exchanges, positions = ([each[place] for place in here] for each in (rows, exchanges, positions))
+            rows, exchanges = [rows[place] for place in here], [exchanges[place] for place in here]
+            positions = [positions[place] for place in here]
         arrays = self._arrays
         if rows != self._all:
             arrays = {name: array[rows] for name, array in arrays.items()}
