@@ -17,7 +17,7 @@ from bench.models import fill
 from bench.processes import statewise
 
 MODEL, EVERY = "lstm-256", 64
-SECONDS, ROUNDS = 0.4, 24
+SECONDS, ROUNDS = 0.4, 60
 LOADS = {"frames of 256": ("frames", 256), "single steps, 64 sessions": ("coalesced", 64)}
 MODES = ("memory", "checkpoint", "commit")
 WORTH = 0.9
