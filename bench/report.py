@@ -21,6 +21,8 @@ from bench.results import Results, Row
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 COLOURS = {"statewise": "#1b6ca8", "echo": "#9a9a9a", "triton": "#c1662d"}
 NAMES = {"statewise": "Statewise", "echo": "bare echo", "triton": "Triton, Python backend"}
@@ -123,13 +125,15 @@ def _goals(reached: list[Goal]) -> Table:
 def _plot(results: Results, file: Path) -> None:
     """Throughput against p99 latency of LSTM 64→256, both on logarithmic scales."""
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    labels = []
     for rounds in results.rows.values():
         row = median(rounds)
         if row.model != "lstm-256":
             continue
         axes.scatter(row.steps_per_second, row.p99_us / 1e3, s=45, color=COLOURS[row.server], zorder=3)
         beside = {"xytext": (-6, 4), "ha": "right"} if row.server == "triton" else {"xytext": (6, 4)}
-        axes.annotate(row.workload, (row.steps_per_second, row.p99_us / 1e3), textcoords="offset points", fontsize=8, **beside)
+        place = row.steps_per_second, row.p99_us / 1e3
+        labels.append(axes.annotate(row.workload, place, textcoords="offset points", fontsize=8, **beside))
     for server in {server for server, model, _ in results.rows if model == "lstm-256"}:
         axes.scatter([], [], s=45, color=COLOURS[server], label=NAMES[server])
     axes.set(xscale="log", yscale="log", xlabel="timesteps a second", ylabel="p99 of a message, ms")
@@ -138,5 +142,17 @@ def _plot(results: Results, file: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.2)
     axes.legend(frameon=False)
+    figure.canvas.draw()
+    _part(labels)
     figure.savefig(file, dpi=130)
     plt.close(figure)
+
+
+def _part(labels: list[Annotation]) -> None:
+    """Moves labels up until none covers another."""
+    placed: list[Bbox] = []
+    for label in sorted(labels, key=lambda label: label.xy[1]):
+        while any(label.get_window_extent().overlaps(other) for other in placed):
+            across, up = label.xyann
+            label.xyann = (across, up + 1)
+        placed.append(label.get_window_extent())
