@@ -1,9 +1,8 @@
-"""The loop around the scheduler: arrive → admit → next batch → engine → commit → answer.
+"""The loop around the scheduler: admitted → next batch → engine → commit → answer.
 
-What streams read is gathered until the event loop comes round, and admitted in columns. As soon as the engine is free the next
-batch runs: on the loop itself where it is short, in the engine's thread where it is long; when it comes back, positions, rows and
-replies are committed on the loop and answered. All mutable state is touched by the event loop alone, so nothing here needs a
-lock.
+What streams read comes in through `arrivals`. As soon as the engine is free the next batch runs: on the loop itself where it is
+short, in the engine's thread where it is long; when it comes back, positions, rows and replies are committed on the loop and
+answered. All mutable state is touched by the event loop alone, so nothing here needs a lock.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -21,23 +20,23 @@ import structlog
 from numpy.typing import NDArray
 
 from statewise.accuracy import Committed
-from statewise.columns import Arrival, Column, Frames, Part, batch_of, gathered
+from statewise.arrivals import Arrivals
+from statewise.columns import Column, Part, batch_of
 from statewise.commits import Commits, Ran
 from statewise.config import Limits
 from statewise.controls import controls_of
 from statewise.conversation import Answer, Asker, Frame, Step
 from statewise.engine import Batch, Outcome
 from statewise.errors import Reason, StatewiseError, error
-from statewise.inputs import check_shapes, check_values
-from statewise.masks import every, same, some
+from statewise.masks import every, some
 from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
+from statewise.pending import Pending
 from statewise.room import Room
-from statewise.rosters import Rosters, counting
 from statewise.runs import run_apart
 from statewise.runtime import EngineError
 from statewise.scheduler import Scheduler
-from statewise.sessions import NONE, RETRY_SECONDS, Failures, Sessions, digests
+from statewise.sessions import NONE, Failures, Sessions
 from statewise.tracing import StepTraces
 
 Array = NDArray[np.generic]
@@ -45,8 +44,6 @@ Indices = NDArray[np.int64]
 _Work = Future[tuple[Outcome, dict[int, EngineError]]]
 INLINE_SECONDS = 1e-3
 """Shorter runs go on the event loop itself: to hand one to the thread and back costs more than the loop could do meanwhile."""
-LOOKS = 3
-"""How often the loop comes round, at most, before what has arrived is admitted while more is arriving."""
 log = structlog.get_logger()
 
 
@@ -73,93 +70,37 @@ class Batcher:
         metrics: ServerMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        capacity = limits.pending_steps
         self.failed = asyncio.Event()
         self.traces: StepTraces | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self.commits: Commits | None = None  # where there is a store
-        self.room = Room(self._full_up)
         self._sessions = sessions
         self._models = models
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
-        self._scheduler = Scheduler(capacity, limits.batch)
-        self._arrivals: list[Arrival | Column] = []
-        self._columns: dict[int, Column] = {}
-        self._bytes = 0  # of their inputs
-        self._column_of = np.zeros(capacity, np.int64)
-        self._place_of = np.zeros(capacity, np.int64)
-        self._joined: dict[int, list[tuple[Column, int]]] = {}
-        self._columns_of: dict[Asker, set[int]] = {}
+        self._pending = Pending(sessions.steps)
+        self._arrivals = Arrivals(sessions, models, limits, metrics, clock, self._pending, self)
+        self.room = Room(self._arrivals.full)
+        self._scheduler = Scheduler(limits.pending_steps, limits.batch)
         self._under_way: deque[_Run] = deque()
-        self._full = error(Reason.OVERLOADED, f"{capacity} steps are pending already", retry_after_seconds=RETRY_SECONDS)
-        self._rosters = Rosters(sessions, models)
-        self._endings = 0  # of sessions, when the first of what has arrived was read
-        self._number = 0
-        self._ticking = False
-        self._looks = 0
-        self._seen = 0
         self._pumping = False
         self._quiet = asyncio.Event()
         self._busy_until = 0.0
-        metrics.steps_pending_bytes.set_function(lambda: self._bytes)
+        metrics.steps_pending_bytes.set_function(lambda: self._pending.bytes)
 
     def step(self, step: Step, asker: Asker, tag: object) -> None:
         """Takes a single step on, to be answered through `asker`; raises `StatewiseError` if it is refused at once."""
-        session = self._sessions.directory.find(step.session_id)
-        if self._full_up() and self._is_new(session, step.position):
-            self._shed(session, asker, tag)
-            return
-        model = self._models[int(self._sessions.model[session])]
-        timesteps = check_shapes(model.spec, step.inputs, self._limits.timesteps)
-        handle = int(self._sessions.directory.handles[session])
-        self._arrive(Arrival(session, handle, model, timesteps, step, asker, tag))
+        self._arrivals.step(step, asker, tag)
 
     def frame(self, frame: Frame, asker: Asker, tag: object) -> None:
         """Takes a frame on; raises `StatewiseError` if it is refused as a whole."""
-        roster = self._rosters.of(frame.handles)
-        sessions, model = roster.sessions, roster.model
-        if model:
-            timesteps = check_shapes(model.spec, frame.inputs, self._limits.timesteps, steps=len(sessions))
-        refused = {} if roster.whole else self._rosters.strangers(frame.handles, sessions)
-        for row, problem in refused.items():
-            position = int(self._sessions.position[sessions[row]]) if sessions[row] != NONE else 0
-            self._metrics.steps_rejected.labels(str(problem.reason)).inc()
-            asker.refuse(tag, row, position, problem)
-        if model is None or len(refused) == len(sessions):
-            return
-        now, timeout = self._clock(), frame.timeout_seconds
-        column = Column(
-            model,
-            sessions,
-            frame.handles,
-            np.full(len(sessions), NONE, np.int64) if frame.positions is None else frame.positions,
-            frame.inputs,
-            timesteps,
-            frame.last_only,
-            now,
-            None if timeout is None else np.full(len(sessions), now + timeout),
-            Frames(asker, tag, None),
-        )
-        self._arrive(column.only(_others(len(sessions), refused)) if refused else column)
+        self._arrivals.frame(frame, asker, tag)
 
     def forget(self, asker: Asker) -> None:
         """Answers `asker` no more; its steps that nobody else waits for and that have not begun are dropped."""
-        self._arrivals = [a for a in self._arrivals if (a.asker if isinstance(a, Arrival) else a.audience.askers[0]) is not asker]
-        left: list[int] = []
-        for number in self._columns_of.pop(asker, set()):
-            column = self._columns[number]
-            places = column.audience.forget(asker)
-            steps = column.steps if places is None else column.steps[places]
-            left += steps[steps != NONE].tolist()
-        for step, seats in self._joined.items():
-            for column, place in [seat for seat in seats if asker in seat[0].audience.askers]:
-                column.audience.forget(asker)
-                if not column.audience.waits(place):
-                    seats.remove((column, place))
-                    left.append(step)
-        for step in left:  # only now, since one that goes may take along others of the same asker
+        self._arrivals.forget(asker)
+        for step in self._pending.forget(asker):  # only now, since one that goes may take along others of the same asker
             self._leave(step)
         self.pump_soon()
 
@@ -169,7 +110,7 @@ class Batcher:
 
     async def until_quiet(self) -> None:
         """Returns when every step that was taken on has been answered."""
-        while self._arrivals or len(self._sessions.steps):
+        while len(self._arrivals) or len(self._sessions.steps):
             self._quiet.clear()
             await self._quiet.wait()
 
@@ -182,149 +123,13 @@ class Batcher:
         """Whether a run has been under way for longer than any should be."""
         return bool(self._under_way) and self._clock() - self._under_way[0].started > longest_seconds
 
-    def _arrive(self, arrival: Arrival | Column) -> None:
-        self._arrivals.append(arrival)
-        if not self._ticking:
-            self._ticking = True
-            self._endings = self._sessions.directory.endings
-            asyncio.get_running_loop().call_soon(self.guarded, self._tick)
-
-    def _tick(self) -> None:
-        """Admits what has arrived, in the order of arrival; if it is more each time the loop comes round, after a few rounds.
-
-        That is no timer: the loop does not wait, it reads what lies ready. A step that comes alone is not held up.
-        """
-        if 1 < len(self._arrivals) > self._seen and self._looks < LOOKS:
-            self._seen = len(self._arrivals)
-            self._looks += 1
-            asyncio.get_running_loop().call_soon(self.guarded, self._tick)
-            return
-        self._seen = self._looks = 0
-        self._ticking = False
-        arrivals, self._arrivals = self._arrivals, []
-        singles: list[Arrival] = []
-        now = self._clock()
-        for arrival in arrivals:
-            if isinstance(arrival, Arrival):
-                singles.append(arrival)
-                continue
-            for column in gathered(singles, now):
-                self._admit(column)
-            singles = []
-            self._admit(arrival)
-        for column in gathered(singles, now):
-            self._admit(column)
-        self._pump()
-
-    def _admit(self, column: Column) -> None:
-        column = self._able(column)
-        if not len(column.sessions):
-            return
-        if self._bytes + column.bytes > self._limits.pending_bytes:
-            column = self._fitting(column)
-            if not len(column.sessions):
-                return
-        names = [tensor.name for tensor in column.model.spec.inputs]
-        told = digests(column.inputs, names, column.last_only + 2 * column.ends)
-        admission = self._sessions.admit(column.sessions, column.positions, column.timesteps, told, column.arrived)
-        column.steps = admission.steps
-        column.left = len(admission.steps) - len(admission.joined) - len(admission.replayed) - len(admission.refused)
-        if column.left:
-            self._take_in(column)
-            self._wait(admission.ready, column, column.timesteps)
-        for place, step in admission.joined:
-            self._joined.setdefault(step, []).append((column, place))
-            self._prolong(step, np.inf if column.deadlines is None else float(column.deadlines[place]))
-        if admission.joined:
-            self._metrics.steps_joined.inc(len(admission.joined))
-        if not column.left:
-            column.inputs = {}  # who joined needs none
-        for place, ring in admission.replayed:
-            self._replay(column, place, ring)
-        for place, problem in admission.refused:
-            self._turn_away(column, place, problem)
-
-    def _prolong(self, step: int, until: float) -> None:
-        """Lets a step wait as long as any of those who ask for it would."""
-        column, place = self._columns[int(self._column_of[step])], int(self._place_of[step])
-        if column.deadlines is not None:
-            column.deadlines[place] = max(column.deadlines[place], until)
-
-    def _fitting(self, column: Column) -> Column:
-        """Returns the steps of a column whose inputs there is memory for."""
-        places = np.arange(len(column.sessions))
-        room = (self._limits.pending_bytes - self._bytes) * len(places) // column.bytes
-        problem = error(
-            Reason.OVERLOADED, "the inputs of pending steps fill the memory for them", retry_after_seconds=RETRY_SECONDS
-        )
-        for place in places[room:].tolist():
-            self._turn_away(column, place, problem)
-        return column.only(places[:room])
-
-    def _take_in(self, column: Column) -> None:
-        """Notes where the new steps of a column are to be found."""
-        places = counting(len(column.steps))
-        steps = column.steps
-        if column.left < len(steps):
-            places = np.flatnonzero(steps != NONE)
-            steps = steps[places]
-        self._number += 1
-        self._columns[self._number] = column
-        self._bytes += column.bytes
-        self._column_of[steps] = self._number
-        self._place_of[steps] = places
-        for asker in column.audience.askers:
-            self._columns_of.setdefault(asker, set()).add(self._number)
-
-    def _able(self, column: Column) -> Column:
-        """Returns the column without the steps whose session has ended since they were read, or whose values are refused."""
-        wrong = check_values(column.model.spec, column.inputs)
-        if self._sessions.directory.endings != self._endings:
-            # A number may have been given to another session since; a handle is never given again.
-            gone = self._sessions.directory.handles[column.sessions] != column.handles
-            wrong |= {int(place): self._sessions.directory.why_not(int(column.handles[place])) for place in gone.nonzero()[0]}
-        for place, problem in wrong.items():
-            self._turn_away(column, place, problem)
-        return column.only(_others(len(column.sessions), wrong)) if wrong else column
-
-    def _full_up(self) -> bool:
-        return len(self._arrivals) >= self._sessions.steps.room
-
-    def _is_new(self, session: int, position: int | None) -> bool:
-        """Whether a step of this position would be admitted as a new one, rather than answered from what is there already."""
-        return position is None or position == self._sessions.tail[session]
-
-    def _shed(self, session: int, asker: Asker, tag: object) -> None:
-        """Refuses a step that there is no room for before anything else is done for it: overload must not cost what it lacks."""
-        self._sessions.touch(session, self._clock())
-        self._metrics.steps_rejected.labels(str(Reason.OVERLOADED)).inc()
-        model = self._models[int(self._sessions.model[session])]
-        self._metrics.steps(*model.labels, str(Reason.OVERLOADED)).inc()
-        model.statistics.failed.add(0.0)
-        asker.refuse(tag, 0, int(self._sessions.position[session]), self._full)
-
-    def _turn_away(self, column: Column, place: int, problem: StatewiseError) -> None:
-        self._metrics.steps_rejected.labels(str(problem.reason)).inc()
-        self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
-        column.model.statistics.failed.add(self._clock() - column.arrived)
-        column.audience.refuse(place, int(self._sessions.position[column.sessions[place]]), problem)
-
-    def _replay(self, column: Column, place: int, ring: int) -> None:
-        session = int(column.sessions[place])
-        replies = self._sessions.replies
-        outputs = {name: array[None] for name, array in replies.outputs(column.model.number, session, ring).items()}
-        positions = replies.start[ring, [session]] + replies.timesteps[ring, [session]]
-        answer = Answer(positions, outputs, column.model.retiring, self._durable(column.sessions[[place]]))
-        column.audience.answer_one(place, answer, 0)
-        self._metrics.steps_repeated.inc()
-
     def pump_soon(self) -> None:
         """See `Settling`."""
         if not self._pumping:
             self._pumping = True
-            asyncio.get_running_loop().call_soon(self.guarded, self._pump)
+            asyncio.get_running_loop().call_soon(self.guarded, self.pump)
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Sends the next batch to the engine, if the engine is free, or a full one waits to follow the one that it runs."""
         self._pumping = False
         while len(self._under_way) < (2 if len(self._scheduler) >= self._limits.batch else 1):
@@ -340,18 +145,18 @@ class Batcher:
                 break
             work = self.thread.submit(run_apart, run.model, run.batch)
             work.add_done_callback(functools.partial(self._tell, asyncio.get_running_loop(), run))
-        if not self._arrivals and not len(self._sessions.steps):
+        if not len(self._arrivals) and not len(self._sessions.steps):
             self._quiet.set()
 
     def _next(self) -> _Run | None:
         """Returns the next batch, with its rows."""
         while len(steps := self._scheduler.next()):
-            parts = self._parts(steps)
+            parts = self._pending.parts(steps)
             if any(part.column.deadlines is not None for part in parts):
                 steps = self._in_time(steps, parts)
                 if not len(steps):
                     continue
-                parts = self._parts(steps)
+                parts = self._pending.parts(steps)
             model = parts[0].column.model
             source, targets = self._sessions.dispatch(steps)
             started = self._clock()
@@ -388,25 +193,6 @@ class Batcher:
             self._refuse(self._sessions.fail(step, problem))
         return steps[~np.isin(steps, late)] if late else steps
 
-    def _parts(self, steps: Indices) -> list[Part]:
-        """Returns the steps by column, and within it by the timesteps that have run."""
-        numbers, done = self._column_of[steps], self._sessions.steps.done[steps]
-        places: Indices | None = self._place_of[steps]
-        assert places is not None
-        if len(steps) == 1 or (every(numbers == numbers[0]) and every(done == done[0])):
-            column = self._columns[int(numbers[0])]
-            if len(steps) == len(column.steps) and (len(steps) == 1 or same(places, counting(len(steps)))):
-                places = None
-            return [self._part(column, None, places, int(done[0]))]
-        parts = []
-        for number, offset in dict.fromkeys(zip(numbers.tolist(), done.tolist(), strict=True)):
-            seats = np.flatnonzero((numbers == number) & (done == offset))
-            parts.append(self._part(self._columns[number], seats, places[seats], offset))
-        return parts
-
-    def _part(self, column: Column, seats: Indices | None, places: Indices | None, offset: int) -> Part:
-        return Part(column, seats, places, offset, min(column.timesteps - offset, column.model.bounds.timesteps))
-
     def _expected_seconds(self, run: _Run) -> float:
         return run.model.loaded.expected_seconds(len(run.steps), max(part.length for part in run.parts))
 
@@ -418,7 +204,7 @@ class Batcher:
     def _returned(self, run: _Run, work: _Work) -> None:
         if not work.cancelled():
             self._finish(run, work.result())
-            self._pump()
+            self.pump()
 
     def _finish(self, run: _Run, returned: tuple[Outcome, dict[int, EngineError]]) -> None:
         outcome, problems = returned
@@ -450,9 +236,9 @@ class Batcher:
             column.keep(part.places, part.offset, outputs)
         if part.offset + part.length < column.timesteps:
             going = self._sessions.park(steps, targets, part.length)
-            self._wait(going, column, column.timesteps - part.offset - part.length)
+            self.wait(going, column, column.timesteps - part.offset - part.length)
             for step in np.setdiff1d(steps, going).tolist():
-                handle = int(column.handles[self._place_of[step]])
+                handle = int(column.handles[self._pending.seat(step)[1]])
                 self._refuse(self._sessions.fail(step, self._sessions.directory.why_not(handle)))
             return
         if cut:
@@ -487,19 +273,18 @@ class Batcher:
         """See `Settling`."""
         now, part, steps, model = self._clock(), ran.part, ran.steps, ran.model
         column = part.column
-        number = int(self._column_of[steps[0]])
         rings, positions, ready = self._sessions.commit(steps, ran.targets, now)
         self._sessions.replies.store(model.number, part.placed(column.sessions), rings, ran.outputs)
         column.steps[slice(None) if part.places is None else part.places] = NONE
-        self._let_go(number, column, len(steps))
+        self._let_go(column, len(steps))
         self._line_up(ready)
         sessions = part.placed(column.sessions)
-        answer = Answer(positions, ran.outputs, model.retiring, self._durable(sessions))
+        answer = Answer(positions, ran.outputs, model.retiring, self._sessions.durable.told(sessions))
         if self._sessions.durable.count > self._sessions.durable.committing:
             assert self.commits
             self.commits.checkpoint_soon()
         column.audience.answer(part.places, answer)
-        if self._joined:
+        if self._pending.any_joined:
             self._answer_joined(steps, answer)
         labels = model.labels
         self._metrics.steps(*labels, "OK").inc(len(steps))
@@ -507,14 +292,9 @@ class Batcher:
         self._metrics.step_seconds(*labels).observe(now - column.arrived, len(steps))
         model.statistics.answer(len(steps), now - column.arrived)
 
-    def _durable(self, sessions: Indices) -> Indices | None:
-        """Returns up to where the store holds sessions; `None` where no session is durable."""
-        durable = self._sessions.durable
-        return durable.stored[sessions] if durable.count else None
-
     def _answer_joined(self, steps: Indices, answer: Answer) -> None:
         for row, step in enumerate(steps.tolist()):
-            for column, place in self._joined.pop(step, ()):
+            for column, place in self._pending.others(step):
                 position = int(answer.positions[row])
                 if column.positions[place] == position - column.timesteps:
                     column.audience.answer_one(place, answer, row)
@@ -525,49 +305,40 @@ class Batcher:
     def _refuse(self, failures: Failures) -> None:
         """Answers steps that failed, and lines up those that are ready in their place."""
         for step, problem in failures.failed:
-            number, place = int(self._column_of[step]), int(self._place_of[step])
-            column = self._columns[number]
+            column, place = self._pending.seat(step)
             self._scheduler.remove(np.array([step]))
             position = int(self._sessions.position[column.sessions[place]])
             column.steps[place] = NONE
-            self._let_go(number, column, 1)
+            self._let_go(column, 1)
             self._metrics.steps(*column.model.labels, str(problem.reason)).inc()
             column.model.statistics.failed.add(self._clock() - column.arrived)
-            for each, seat in [(column, place), *self._joined.pop(step, ())]:
+            for each, seat in [(column, place), *self._pending.others(step)]:
                 each.audience.refuse(seat, position, problem)
         self._line_up(failures.ready)
 
     def _line_up(self, ready: Indices) -> None:
-        for part in self._parts(ready) if len(ready) else ():
-            self._wait(part.seated(ready), part.column, part.column.timesteps - part.offset)
+        for part in self._pending.parts(ready) if len(ready) else ():
+            self.wait(part.seated(ready), part.column, part.column.timesteps - part.offset)
 
-    def _wait(self, steps: Indices, column: Column, left: int) -> None:
-        """Puts ready steps of a column in line, with `left` timesteps to run."""
+    def wait(self, steps: Indices, column: Column, left: int) -> None:
+        """See `Running`."""
         model, bounds = column.model.number, column.model.bounds
         if len(self._scheduler) + len(steps) <= self._limits.batch:  # all that wait run next, whosever turn it is
             askers = column.audience.askers
             self._scheduler.add(steps, model, left, askers[0] if len(askers) == 1 else None, bounds)
             return
-        for client, theirs in column.audience.by_client(self._place_of[steps], steps):
+        for client, theirs in column.audience.by_client(self._pending.places(steps), steps):
             self._scheduler.add(theirs, model, left, client, bounds)
 
-    def _let_go(self, number: int, column: Column, settled: int) -> None:
-        """Counts steps of a column that are settled, and forgets it with the last."""
-        column.left -= settled
+    def _let_go(self, column: Column, settled: int) -> None:
+        """Counts steps of a column that are settled."""
+        self._pending.let_go(column, settled)
         self.room.give_back(settled)
-        if not column.left:
-            del self._columns[number]
-            self._bytes -= column.bytes
-            for asker in column.audience.askers:
-                theirs = self._columns_of.get(asker)
-                if theirs is not None:
-                    theirs.discard(number)
 
     def _leave(self, step: int) -> None:
         """One of those that waited for a step has gone; the last one takes the step along, unless it has begun."""
         steps = self._sessions.steps
-        column = self._columns.get(int(self._column_of[step]))
-        if column is None or column.steps[self._place_of[step]] != step:
+        if not self._pending.holds(step):
             return  # it failed with one before it
         steps.waiters[step] -= 1
         if not steps.waiters[step] and not steps.running[step] and not steps.done[step]:
@@ -591,10 +362,6 @@ class Batcher:
         except Exception:
             log.exception("the batcher has died")
             self.failed.set()
-
-
-def _others(count: int, without: Container[int]) -> Indices:
-    return np.array([place for place in range(count) if place not in without], np.int64)
 
 
 def _engine_failed(problem: EngineError) -> StatewiseError:

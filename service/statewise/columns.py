@@ -139,6 +139,7 @@ class Column:
         left: how many those are.
         outputs: `[steps, timesteps, …]`, filled cut by cut where the steps are cut.
         ends: whether they are their sessions' last.
+        number: by which `Pending` knows it, once any of its steps is admitted.
         bytes: what its inputs take; they are held until its last step is settled.
     """
 
@@ -156,6 +157,7 @@ class Column:
     left: int = 0
     outputs: dict[str, Array] = field(default_factory=dict)
     ends: bool = False
+    number: int = 0
     bytes: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -123,19 +123,21 @@ def check_batcher(batcher: Batcher, pinned: Pins) -> None:
     check_table(sessions, pools, in_flight, pinned)
     check_line(sessions, batcher._scheduler)
     seen: Counter[int] = Counter()
-    for number, column in batcher._columns.items():
+    pending = batcher._pending
+    for number, column in pending._columns.items():
         own = column.steps[column.steps != NONE].tolist()
         assert column.left == len(own) > 0
-        assert all(batcher._column_of[step] == number for step in own)
+        assert column.number == number
+        assert all(pending._column_of[step] == number for step in own)
         seen.update(own)
     assert sorted(seen.elements()) == sorted(set(range(len(sessions.steps._stack))) - set(_free(sessions)))
-    assert set(batcher._joined) <= set(seen)
+    assert set(pending._joined) <= set(seen)
     for step in seen:
-        column, place = batcher._columns[int(batcher._column_of[step])], int(batcher._place_of[step])
-        waiters = int(column.audience.waits(place)) + len(batcher._joined.get(step, ()))
+        column, place = pending._columns[int(pending._column_of[step])], int(pending._place_of[step])
+        waiters = int(column.audience.waits(place)) + len(pending._joined.get(step, ()))
         assert sessions.steps.waiters[step] == waiters
-    assert batcher._bytes == sum(column.bytes for column in batcher._columns.values())
-    assert {number for numbers in batcher._columns_of.values() for number in numbers} <= set(batcher._columns)
+    assert pending.bytes == sum(column.bytes for column in pending._columns.values())
+    assert {number for numbers in pending._columns_of.values() for number in numbers} <= set(pending._columns)
 
 
 def _free(sessions: Sessions) -> list[int]:
@@ -147,8 +149,9 @@ def check_nothing_is_left(batcher: Batcher) -> None:
     sessions = batcher._sessions
     assert (len(sessions), len(sessions.steps), sessions.replies._long_bytes) == (0, 0, 0)
     assert [served.pool.rows.used for served in batcher._models.ready.values() if served.pool.rows.used] == []
-    assert not batcher._columns
-    assert not batcher._bytes
-    assert not batcher._joined
-    assert not any(batcher._columns_of.values())
+    pending = batcher._pending
+    assert not pending._columns
+    assert not pending.bytes
+    assert not pending._joined
+    assert not any(pending._columns_of.values())
     assert not batcher._scheduler._lines

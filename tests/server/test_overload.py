@@ -105,7 +105,7 @@ async def test_pending_inputs_have_a_limit_in_bytes_as_well(framed):
             refused = [told.problem for told in listener.heard if told.problem]
             assert [(type(problem), problem.retry_after_seconds) for problem in refused] == [(Overloaded, 0.1)] * 20
             assert [told.total[-1].tolist() for told in listener.heard if not told.problem] == [[1000 * turn] * 2] * 10
-            assert made.host.batcher._bytes == 0
+            assert made.host.batcher._pending.bytes == 0
 
 
 async def test_a_full_server_refuses_new_steps_unread_and_still_answers_repeated_ones():

@@ -364,7 +364,7 @@ class BatcherMachine(RuleBasedStateMachine):
 
     def _still(self) -> bool:
         batcher = self.batcher
-        if batcher._arrivals or batcher._ticking or batcher._pumping:
+        if len(batcher._arrivals) or batcher._arrivals._ticking or batcher._pumping:
             return False
         return self.gate.shut if batcher._under_way else all(copying.task.done() for copying in self.copying)
 

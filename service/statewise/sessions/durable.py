@@ -104,6 +104,10 @@ class Durable:
         old = (last_used > self.stored_at) & (now - self.stored_at > idle_timeout / 2)
         return np.flatnonzero((missed | old) & ~self.busy)
 
+    def told(self, sessions: Indices) -> Indices | None:
+        """Returns up to where the store holds sessions, as their clients are told; `None` where no session is durable."""
+        return self.stored[sessions] if self.count else None
+
     def lag(self, positions: Indices) -> int:
         """Returns the most timesteps that any durable session is ahead of the store; positions are `[capacity]`."""
         sessions = list(self._epochs)
