@@ -2,9 +2,9 @@
 
 They stay in the arrays in which they were sent, many sessions side by side, so that to keep them costs next to nothing. What the
 store holds by now is looked for a little at a time, the oldest first: for every `AT_ONCE` arrays that come, arrays with
-`LOOKED_AT` times as many rows have their turn. If one row of an array, another one at each turn, is still needed, so probably are
-most, and it stays as it is; otherwise all its rows are looked at, and if less than half are needed it is replaced by its rest. So
-no more is held than a few times what is needed, however idle some of the sessions are, and nobody ever waits for it.
+`LOOKED_AT` times as many rows have their turn. If one of three rows of an array, others at each turn, is still needed, so probably
+are most, and it stays as it is; otherwise all its rows are looked at, and if less than half are needed it is replaced by its rest.
+So no more is held than a few times what is needed, however idle some of the sessions are, and nobody ever waits for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from statewise.errors import Reason, error
 
 Array = NDArray[Any]
 AT_ONCE = 4
-"""What looks finds nothing of itself in the caches when it begins, which takes ten times as long as the looking."""
+"""The first look finds nothing in the caches and takes several times as long as those that follow it."""
 LOOKED_AT = 2
 """With one, what is needed no more would grow as fast as it is looked for."""
 GOLDEN = (5**0.5 - 1) / 2
@@ -121,7 +121,7 @@ class Kept:
 
 
 def _rest(sent: Sent, look: float) -> Sent | None:
-    """Returns what is still needed, `None` for nothing; all of it if the row that lies at `look`, of 0 to 1, is."""
+    """Returns what is still needed, `None` for nothing; all of it if one of the rows at `look`, of 0 to 1, and thirds from there is."""
     count = len(sent.positions)
     for third in (0, 1 / 3, 2 / 3):
         row = int((look + third) % 1 * count)
