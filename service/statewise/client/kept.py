@@ -121,7 +121,7 @@ class Kept:
 
 
 def _rest(sent: Sent, look: float) -> Sent | None:
-    """Returns what is still needed, `None` for nothing; all of it if one of the rows at `look`, of 0 to 1, and thirds from there is."""
+    """Returns what is still needed, `None` for nothing; all if a row at `look`, of 0 to 1, or at a third or two from there is."""
     count = len(sent.positions)
     for third in (0, 1 / 3, 2 / 3):
         row = int((look + third) % 1 * count)
