@@ -10,6 +10,9 @@ from builders.piped import Caller, run, run_blocking
 from builders.summing import Serving
 from builders.wire import Wire, wired
 from statewise.client import AsyncClient, Client
+from statewise.client.exchange import Asked, Exchange, advance
+from statewise.errors import OutOfOrder
+from statewise.v1 import sequence_pb2, tensor_pb2
 
 SESSIONS = 12
 CUTS, BETWEEN_SECONDS = 8, 0.05
@@ -52,3 +55,36 @@ async def test_many_threads_of_the_blocking_client(served: Serving, cuts: bool) 
             if cutting:
                 await cutting
             await asyncio.to_thread(client.close)
+
+
+def test_who_comes_behind_a_failed_step_is_told_where_that_was() -> None:
+    """Also while the step before it is under way, and when that one fails as well, or the next try does."""
+    opened = sequence_pb2.OpenSessionResponse()
+    opened.model.spec.inputs.add(name="x", data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1])
+    exchange = Exchange(opened)
+    first, second = ask(exchange), ask(exchange)
+    exchange.take_back(second.position, second.timesteps)
+    assert expected(exchange) == 1
+    advance([exchange], [first.position + 1], False, [])
+    assert expected(exchange) == 1
+    again = ask(exchange)
+    exchange.take_back(again.position, again.timesteps)
+    assert expected(exchange) == 1
+    advance([exchange], [ask(exchange).position + 1], False, [])
+    earlier, later = ask(exchange), ask(exchange)
+    exchange.take_back(later.position, later.timesteps)
+    assert expected(exchange) == 3
+    exchange.take_back(earlier.position, earlier.timesteps)
+    assert expected(exchange) == 2
+
+
+def ask(exchange: Exchange) -> Asked:
+    """Asks for a step, knowing of all failures."""
+    return exchange.ask([1.0], {}, False, None, exchange.failures)
+
+
+def expected(exchange: Exchange) -> int:
+    """Returns the position that is told to who does not know of the last failure."""
+    with pytest.raises(OutOfOrder) as failed:
+        exchange.ask([1.0], {}, False, None, exchange.failures - 1)
+    return int(failed.value.metadata["expected"])

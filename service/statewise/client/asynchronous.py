@@ -172,7 +172,7 @@ class AsyncClient:
 
     def _send(self, asked: Asked) -> Answer:
         if self._closed:
-            asked.exchange.take_back(asked.timesteps)
+            asked.exchange.take_back(asked.position, asked.timesteps)
             raise closed(self.address)
         return self._lane.send(asked)
 

@@ -105,6 +105,7 @@ class Exchange:
         self.position = opened.position
         self.tail = opened.position
         self.failures = 0
+        self._failed_at = -1  # the first since the session went on
         self.retiring = False
         self.durability = opened.durability
         self.durable_position = opened.durable_position
@@ -127,7 +128,7 @@ class Exchange:
                 on the server those do that were sent in time.
         """
         if failures != self.failures:
-            raise error(Reason.BEHIND_FAILED, "a step before this one failed", expected=self.position)
+            raise error(Reason.BEHIND_FAILED, "a step before this one failed", expected=self._failed_at)
         self.refuse_if_full()
         plain = timeout_seconds is None and not extra and not last
         if plain and type(x) is np.ndarray and x.shape == self._shape and x.dtype == self._dtype:
@@ -141,10 +142,11 @@ class Exchange:
         """Returns the inputs of many sessions, `[sessions, timesteps, …]`, and whether they were given without a time axis."""
         return self._timed(x, extra, (sessions,))
 
-    def take_back(self, timesteps: int) -> None:
-        """Notes that a step has failed."""
+    def take_back(self, position: int, timesteps: int) -> None:
+        """Notes that the step of a position has failed; one before it may still be under way."""
         self.tail -= timesteps
         self.failures += 1
+        self._failed_at = position if self._failed_at < self.position else min(self._failed_at, position)
 
     def hear_of(self, durable: int) -> None:
         """Notes up to which position the store holds the session; what was before is kept no more."""

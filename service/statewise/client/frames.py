@@ -150,7 +150,7 @@ class UnderWay(ABC):
         """Fails a row, unless it has been answered: its session may have been resumed a second time meanwhile, and stepped."""
         if row in self._left:
             self._left.discard(row)
-            self._exchanges[row].take_back(self._timesteps)
+            self._exchanges[row].take_back(int(self._positions[row]), self._timesteps)
             self.refuse(row, problem)
 
     def fail(self, problem: StatewiseError) -> None:
