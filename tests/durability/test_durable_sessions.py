@@ -344,6 +344,16 @@ async def test_drain_hands_over_what_is_durable(two):
     assert lost.value.reason is Reason.LOST
 
 
+async def test_a_checkpoint_follows_by_itself():
+    """In a moment after the step that it is due with; nobody waits for it."""
+    store = Troubled()
+    async with kept(store) as only:
+        await only.open(CHECKPOINT, checkpoint_every=1)
+        await only.step(1, 0)
+        while store.puts[-1].position < 1:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0)
+
+
 async def test_however_many_are_due_at_once_they_go_in_batches(monkeypatch):
     """Those that are due within a moment together, up to a batch; what a drain finds goes the same way, and nobody is left out."""
     for module in (commits, keeper):
