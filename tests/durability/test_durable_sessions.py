@@ -345,11 +345,12 @@ async def test_drain_hands_over_what_is_durable(two):
 
 
 async def test_a_checkpoint_follows_by_itself():
-    """In a moment after the step that it is due with; nobody waits for it."""
+    """In a moment after the step that it is due with, not only when it is looked for what was missed; nobody waits for it."""
     store = Troubled()
     async with kept(store) as only:
         await only.open(CHECKPOINT, checkpoint_every=1)
         await only.step(1, 0)
+        assert only.host.batcher.commits._timer
         while store.puts[-1].position < 1:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0)
 
