@@ -75,7 +75,6 @@ class Batcher:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self.commits: Commits | None = None  # where there is a store
         self._sessions = sessions
-        self._models = models
         self._limits = limits
         self._metrics = metrics
         self._clock = clock

@@ -119,7 +119,7 @@ def check_batcher(batcher: Batcher, pinned: Pins) -> None:
     in_flight: defaultdict[int, list[int]] = defaultdict(list)
     for run in batcher._under_way:
         in_flight[run.model.pool.number] += run.targets.tolist()
-    pools = {served.pool.number: served.pool.rows for served in batcher._models.ready.values()}
+    pools = {served.pool.number: served.pool.rows for served in batcher._arrivals._models.ready.values()}
     check_table(sessions, pools, in_flight, pinned)
     check_line(sessions, batcher._scheduler)
     seen: Counter[int] = Counter()
@@ -148,7 +148,7 @@ def check_nothing_is_left(batcher: Batcher) -> None:
     """Checks that all is given back: for when every session has been closed."""
     sessions = batcher._sessions
     assert (len(sessions), len(sessions.steps), sessions.replies._long_bytes) == (0, 0, 0)
-    assert [served.pool.rows.used for served in batcher._models.ready.values() if served.pool.rows.used] == []
+    assert [served.pool.rows.used for served in batcher._arrivals._models.ready.values() if served.pool.rows.used] == []
     pending = batcher._pending
     assert not pending._columns
     assert not pending.bytes

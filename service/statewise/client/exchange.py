@@ -85,7 +85,6 @@ class Exchange:
         failures: how many steps have failed.
         retiring: whether new sessions get another version of the model.
         durable_position: up to which position the store holds the session, as far as answers tell.
-        full_at: the position at which so much is kept that no step may be sent.
         keeps: whether the inputs since then are kept: it is resumed from checkpoints.
         reference: to this.
         recovering: whether it is being resumed.
@@ -113,7 +112,6 @@ class Exchange:
         self.reference = weakref.ref(self)
         self._timestep_bytes = sum(dtype.itemsize * math.prod(tensor.shape) for tensor, dtype in self._inputs.values())
         self._most_kept = -(-kept_bytes // max(1, self._timestep_bytes)) if self.keeps else NO_BOUND
-        self.full_at = self.durable_position + self._most_kept
         self.recovering = False
         self.settled: Callable[[], None] = _nothing
 
@@ -150,9 +148,7 @@ class Exchange:
 
     def hear_of(self, durable: int) -> None:
         """Notes up to which position the store holds the session; what was before is kept no more."""
-        if durable > self.durable_position:
-            self.durable_position = durable
-            self.full_at = durable + self._most_kept
+        self.durable_position = max(durable, self.durable_position)
 
     def end(self) -> None:
         """Notes that the session is closed: nothing of it is kept."""
@@ -161,7 +157,7 @@ class Exchange:
     @property
     def full(self) -> bool:
         """Whether so much is kept that no step may be sent."""
-        return self.position >= self.full_at
+        return self.position - self.durable_position >= self._most_kept
 
     def refuse_if_full(self) -> None:
         """Raises `Overloaded` if so much is kept that no step may be sent."""

@@ -46,7 +46,7 @@ class Framed:
     @property
     def full(self) -> list[Exchange]:
         """The sessions of which so much is kept that no step may be sent."""
-        return [exchange for exchange in self._keeping if exchange.position >= exchange.full_at]
+        return [exchange for exchange in self._keeping if exchange.full]
 
     def ask(
         self, x: ArrayLike | None, extra: Mapping[str, ArrayLike], last: bool, timeout_seconds: float | None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType
 
@@ -123,18 +123,18 @@ class Kept:
 def _rest(sent: Sent, look: float) -> Sent | None:
     """Returns what is still needed, `None` for nothing; all if a row at `look`, of 0 to 1, or at a third or two from there is."""
     count = len(sent.positions)
-    for third in (0, 1 / 3, 2 / 3):
-        row = int((look + third) % 1 * count)
-        if (session := sent.sessions[row]()) is not None and session.durable_position < sent.positions[row]:
-            return sent
-    rows = [
-        row
-        for row, (reference, end) in enumerate(zip(sent.sessions, sent.positions, strict=True))
-        if (session := reference()) is not None and session.durable_position < end
-    ]
-    if 2 * len(rows) >= len(sent.positions):
+    if _needed(sent, [int((look + third) % 1 * count) for third in (0, 1 / 3, 2 / 3)]):
+        return sent
+    rows = _needed(sent, range(count))
+    if 2 * len(rows) >= count:
         return sent
     if not rows:
         return None
     arrays = {name: array[rows] for name, array in sent.arrays.items()}
     return Sent([sent.sessions[row] for row in rows], [sent.positions[row] for row in rows], arrays, sent.timesteps)
+
+
+def _needed(sent: Sent, rows: Iterable[int]) -> list[int]:
+    """Returns those of the rows that the store does not hold, and whose session somebody still has."""
+    sessions, positions = sent.sessions, sent.positions
+    return [row for row in rows if (session := sessions[row]()) is not None and session.durable_position < positions[row]]
