@@ -1,9 +1,10 @@
 """What has been read and is not yet admitted: gathered until the event loop comes round, and then admitted in columns.
 
-stream ─→ `step`, `frame` ─→ gathered … ─→ `Sessions.admit` ─┬─→ new: into `Pending`, and in line
-                                                             ├─→ joined: waits for the step that is pending
-                                                             ├─→ replayed: answered with the retained reply
-                                                             └─→ refused
+stream ─→ `step`, `frame` ─→ gathered … ─┬─→ one column, and nothing before it: run at once
+                                         └─→ `Sessions.admit` ─┬─→ new: into `Pending`, and in line
+                                                               ├─→ joined: waits for the step that is pending
+                                                               ├─→ replayed: answered with the retained reply
+                                                               └─→ refused
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.columns import Arrival, Column, Frames, gathered
+from statewise.columns import Column, Frames
 from statewise.config import Limits
 from statewise.conversation import Answer, Asker, Frame, Step
 from statewise.errors import Reason, StatewiseError, error
+from statewise.gathering import Arrival, in_columns
 from statewise.inputs import check_shapes, check_values
 from statewise.metrics import ServerMetrics
 from statewise.models import Models
 from statewise.pending import Pending
 from statewise.rosters import Rosters
-from statewise.sessions import NONE, RETRY_SECONDS, Sessions, digests
+from statewise.sessions import NONE, RETRY_SECONDS, Digests, Sessions, digests
 
 Indices = NDArray[np.int64]
 LOOKS = 3
@@ -33,6 +35,9 @@ LOOKS = 3
 
 class Running(Protocol):
     """Who runs what is admitted."""
+
+    def run_at_once(self, column: Column, told: Digests) -> bool:
+        """Runs the steps of a column that are not admitted, if nothing is before them; returns whether it did."""
 
     def wait(self, steps: Indices, column: Column, left: int) -> None:
         """Puts ready steps of a column in line, with `left` timesteps to run."""
@@ -143,30 +148,19 @@ class Arrivals:
         self._seen = self._looks = 0
         self._ticking = False
         arrivals, self._arrived = self._arrived, []
-        singles: list[Arrival] = []
-        now = self._clock()
-        for arrival in arrivals:
-            if isinstance(arrival, Arrival):
-                singles.append(arrival)
-                continue
-            for column in gathered(singles, now):
-                self._admit(column)
-            singles = []
-            self._admit(arrival)
-        for column in gathered(singles, now):
-            self._admit(column)
+        columns = in_columns(arrivals, self._clock())
+        for column in columns:
+            self._admit(column, alone=len(columns) == 1)
         self._running.pump()
 
-    def _admit(self, column: Column) -> None:
-        column = self._able(column)
+    def _admit(self, column: Column, *, alone: bool) -> None:
+        column = self._fitting(self._able(column))
         if not len(column.sessions):
             return
-        if self._pending.bytes + column.bytes > self._limits.pending_bytes:
-            column = self._fitting(column)
-            if not len(column.sessions):
-                return
         names = [tensor.name for tensor in column.model.spec.inputs]
         told = digests(column.inputs, names, column.last_only + 2 * column.ends)
+        if alone and self._running.run_at_once(column, told):
+            return
         admission = self._sessions.admit(column.sessions, column.positions, column.timesteps, told, column.arrived)
         column.steps = admission.steps
         column.left = len(admission.steps) - len(admission.joined) - len(admission.replayed) - len(admission.refused)
@@ -197,6 +191,8 @@ class Arrivals:
 
     def _fitting(self, column: Column) -> Column:
         """Returns the steps of a column whose inputs there is memory for."""
+        if self._pending.bytes + column.bytes <= self._limits.pending_bytes:
+            return column
         places = np.arange(len(column.sessions))
         room = (self._limits.pending_bytes - self._pending.bytes) * len(places) // column.bytes
         problem = error(

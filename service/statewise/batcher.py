@@ -19,31 +19,29 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from statewise.accuracy import Committed
+from statewise.answering import Answering
 from statewise.arrivals import Arrivals
 from statewise.columns import Column, Part, batch_of
-from statewise.commits import Commits, Ran
+from statewise.commits import Ran
 from statewise.config import Limits
 from statewise.controls import controls_of
 from statewise.conversation import Answer, Asker, Frame, Step
 from statewise.engine import Batch, Outcome
 from statewise.errors import Reason, StatewiseError, error
+from statewise.immediate import Immediate
 from statewise.masks import every, some
 from statewise.metrics import ServerMetrics
 from statewise.models import Models, Served
 from statewise.pending import Pending
 from statewise.room import Room
-from statewise.runs import run_apart
+from statewise.runs import is_short, run_apart
 from statewise.runtime import EngineError
 from statewise.scheduler import Scheduler
-from statewise.sessions import NONE, Failures, Sessions
-from statewise.tracing import StepTraces
+from statewise.sessions import NONE, Digests, Failures, Sessions
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]
 _Work = Future[tuple[Outcome, dict[int, EngineError]]]
-INLINE_SECONDS = 1e-3
-"""Shorter runs go on the event loop itself: to hand one to the thread and back costs more than the loop could do meanwhile."""
 log = structlog.get_logger()
 
 
@@ -71,9 +69,8 @@ class Batcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.failed = asyncio.Event()
-        self.traces: StepTraces | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self.commits: Commits | None = None  # where there is a store
+        self.answering = Answering(sessions, metrics, clock)
         self._sessions = sessions
         self._limits = limits
         self._metrics = metrics
@@ -81,11 +78,11 @@ class Batcher:
         self._pending = Pending(sessions.steps)
         self._arrivals = Arrivals(sessions, models, limits, metrics, clock, self._pending, self)
         self.room = Room(self._arrivals.full)
+        self._immediate = Immediate(sessions, limits.batch, self.answering, clock)
         self._scheduler = Scheduler(limits.pending_steps, limits.batch)
         self._under_way: deque[_Run] = deque()
         self._pumping = False
         self._quiet = asyncio.Event()
-        self._busy_until = 0.0
         metrics.steps_pending_bytes.set_function(lambda: self._pending.bytes)
 
     def step(self, step: Step, asker: Asker, tag: object) -> None:
@@ -122,6 +119,10 @@ class Batcher:
         """Whether a run has been under way for longer than any should be."""
         return bool(self._under_way) and self._clock() - self._under_way[0].started > longest_seconds
 
+    def run_at_once(self, column: Column, told: Digests) -> bool:
+        """See `Running`."""
+        return not self._under_way and not len(self._scheduler) and self._immediate.run(column, told)
+
     def pump_soon(self) -> None:
         """See `Settling`."""
         if not self._pumping:
@@ -136,7 +137,7 @@ class Batcher:
             if run is None:
                 break
             self._under_way.append(run)
-            if len(self._under_way) == 1 and self._expected_seconds(run) < INLINE_SECONDS:
+            if len(self._under_way) == 1 and self._is_short(run):
                 self._finish(run, run_apart(run.model, run.batch))
                 if len(self._scheduler):
                     self.pump_soon()  # the loop reads what has come meanwhile first
@@ -161,9 +162,7 @@ class Batcher:
             started = self._clock()
             for part in parts:
                 if not part.offset:
-                    waited, count = started - part.column.arrived, len(part.seated(steps))
-                    self._metrics.queue_seconds(*model.labels).observe(waited, count)
-                    model.statistics.queued.add(waited, count)
+                    self.answering.began(part, len(part.seated(steps)), started)
             batch = batch_of(model.spec, parts, source, targets)
             if model.spec.controls:
                 batch = replace(batch, controls=self._controls(model, steps, parts))
@@ -192,8 +191,8 @@ class Batcher:
             self._refuse(self._sessions.fail(step, problem))
         return steps[~np.isin(steps, late)] if late else steps
 
-    def _expected_seconds(self, run: _Run) -> float:
-        return run.model.loaded.expected_seconds(len(run.steps), max(part.length for part in run.parts))
+    def _is_short(self, run: _Run) -> bool:
+        return is_short(run.model, len(run.steps), max(part.length for part in run.parts))
 
     def _tell(self, loop: asyncio.AbstractEventLoop, run: _Run, work: _Work) -> None:
         """Tells the loop, from the engine's thread, that a run has come back; a future of asyncio's would take two rounds of it."""
@@ -214,7 +213,7 @@ class Batcher:
                 self._settle(run, outcome, part)
         else:
             self._settle_apart(run, outcome, problems)
-        self._measure(run, ended)
+        self.answering.ran(run.model, run.parts, len(run.steps), run.started, ended)
 
     def _settle_apart(self, run: _Run, outcome: Outcome, problems: dict[int, EngineError]) -> None:
         """Fails the steps that left what is not finite, or failed the engine, and settles the others."""
@@ -244,25 +243,14 @@ class Batcher:
             result = {name: part.placed(array) for name, array in column.outputs.items()}
         else:
             result = {name: array.swapaxes(0, 1) for name, array in outputs.items()}
-        if run.model.accuracy:
-            run.model.accuracy.judge(self._committed(part, targets, result))
-        if column.last_only:
-            result = {name: array[:, -1:] for name, array in result.items()}
-        self._commit(Ran(part, steps, targets, result))
-
-    def _committed(self, part: Part, targets: Indices, outputs: dict[str, Array]) -> Committed:
-        """Returns what steps bring that are about to be committed, with the outputs of all their timesteps."""
-        sessions = part.placed(part.column.sessions)
-        inputs = {name: part.placed(array) for name, array in part.column.inputs.items()}
-        starts = self._sessions.position[sessions]
-        return Committed(sessions, part.placed(part.column.handles), starts, targets, inputs, outputs)
+        self._commit(Ran(part, steps, targets, self.answering.outputs(part, targets, result)))
 
     def _commit(self, ran: Ran) -> None:
         """Makes what ran known, to the sessions and to who asked; where a session wants it, once it is in the store."""
         durable = self._sessions.durable
         if durable.committing and some(kept := durable.commits[self._sessions.steps.session[ran.steps]]):
-            assert self.commits
-            self.commits.keep(ran.only(kept))
+            assert self.answering.commits
+            self.answering.commits.keep(ran.only(kept))
             if every(kept):
                 return
             ran = ran.only(~kept)
@@ -270,26 +258,14 @@ class Batcher:
 
     def make_known(self, ran: Ran) -> None:
         """See `Settling`."""
-        now, part, steps, model = self._clock(), ran.part, ran.steps, ran.model
-        column = part.column
+        now, part, steps = self._clock(), ran.part, ran.steps
         rings, positions, ready = self._sessions.commit(steps, ran.targets, now)
-        self._sessions.replies.store(model.number, part.placed(column.sessions), rings, ran.outputs)
-        column.steps[slice(None) if part.places is None else part.places] = NONE
-        self._let_go(column, len(steps))
+        part.column.steps[slice(None) if part.places is None else part.places] = NONE
+        self._let_go(part.column, len(steps))
         self._line_up(ready)
-        sessions = part.placed(column.sessions)
-        answer = Answer(positions, ran.outputs, model.retiring, self._sessions.durable.told(sessions))
-        if self._sessions.durable.count > self._sessions.durable.committing:
-            assert self.commits
-            self.commits.checkpoint_soon()
-        column.audience.answer(part.places, answer)
+        answer = self.answering.answer(part, rings, positions, ran.outputs, now)
         if self._pending.any_joined:
             self._answer_joined(steps, answer)
-        labels = model.labels
-        self._metrics.steps(*labels, "OK").inc(len(steps))
-        self._metrics.timesteps(*labels).inc(len(steps) * column.timesteps)
-        self._metrics.step_seconds(*labels).observe(now - column.arrived, len(steps))
-        model.statistics.answer(len(steps), now - column.arrived)
 
     def _answer_joined(self, steps: Indices, answer: Answer) -> None:
         for row, step in enumerate(steps.tolist()):
@@ -342,17 +318,6 @@ class Batcher:
         steps.waiters[step] -= 1
         if not steps.waiters[step] and not steps.running[step] and not steps.done[step]:
             self._refuse(self._sessions.fail(step, error(Reason.BEHIND_FAILED, "the step was cancelled before it began")))
-
-    def _measure(self, run: _Run, ended: float) -> None:
-        labels, seconds = run.model.labels, ended - run.started
-        self._metrics.compute_seconds(*labels).observe(seconds)
-        self._metrics.commit_seconds(*labels).observe(self._clock() - ended)
-        self._metrics.engine_busy_seconds.inc(ended - max(run.started, self._busy_until))  # the next may wait for this one's end
-        self._busy_until = ended
-        if self.traces:
-            self.traces.ran(labels, run.parts, len(run.steps), run.started, ended, self._clock())
-        self._metrics.batch_steps(*labels).observe(len(run.steps))
-        run.model.statistics.ran(len(run.steps), seconds)
 
     def guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Runs a callback of the loop; whatever goes wrong in it, the batcher cannot be trusted any more."""

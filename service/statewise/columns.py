@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.conversation import Answer, Asker, Step
+from statewise.conversation import Answer, Asker
 from statewise.engine import Batch
 from statewise.errors import StatewiseError
 from statewise.models import Served
-from statewise.sessions import NONE
 from statewise.spec import ModelSpec
 
 Array = NDArray[np.generic]
@@ -183,59 +182,6 @@ class Column:
                 self.outputs[name] = np.empty((len(self.sessions), self.timesteps, *array.shape[2:]), array.dtype)
             here = slice(None) if places is None else places
             self.outputs[name][here, offset : offset + length] = array.swapaxes(0, 1)
-
-
-class Arrival(NamedTuple):
-    """A single step that has been read and not yet admitted."""
-
-    session: int
-    handle: int
-    model: Served
-    timesteps: int
-    step: Step
-    asker: Asker
-    tag: object
-
-
-def gathered(arrivals: Sequence[Arrival], now: float) -> list[Column]:
-    """Returns columns that hold the steps; those of one session are in different columns, in the order of arrival."""
-    rounds: dict[int, int] = {}
-    groups: dict[tuple[int, int, int, bool, bool], list[Arrival]] = {}
-    for arrival in arrivals:
-        turn = rounds.get(arrival.session, 0)
-        rounds[arrival.session] = turn + 1
-        step = arrival.step
-        groups.setdefault((turn, arrival.model.number, arrival.timesteps, step.last_only, step.ends), []).append(arrival)
-    return [_column(groups[key], now) for key in sorted(groups)]
-
-
-def _column(arrivals: Sequence[Arrival], now: float) -> Column:
-    first = arrivals[0]
-    steps = [arrival.step for arrival in arrivals]
-    inputs = {}
-    for name, array in first.step.inputs.items():
-        inputs[name] = array[None]
-        if len(steps) > 1:
-            inputs[name] = np.concatenate([step.inputs[name] for step in steps]).reshape(len(steps), *array.shape)
-    return Column(
-        first.model,
-        np.array([arrival.session for arrival in arrivals], np.int64),
-        np.array([arrival.handle for arrival in arrivals], np.uint64),
-        np.array([NONE if step.position is None else step.position for step in steps], np.int64),
-        inputs,
-        first.timesteps,
-        first.step.last_only,
-        now,
-        _deadlines(steps, now),
-        Singles([(arrival.asker, arrival.tag) for arrival in arrivals]),
-        ends=first.step.ends,
-    )
-
-
-def _deadlines(steps: Sequence[Step], now: float) -> NDArray[np.float64] | None:
-    if all(step.timeout_seconds is None for step in steps):
-        return None
-    return np.array([np.inf if step.timeout_seconds is None else now + step.timeout_seconds for step in steps])
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,11 @@ class Outcome:
     outputs: Mapping[str, Array]
     finite: NDArray[np.bool_]
 
+    @property
+    def by_step(self) -> dict[str, Array]:
+        """The outputs, `[batch, timesteps, …]` each."""
+        return {name: array.swapaxes(0, 1) for name, array in self.outputs.items()}
+
 
 class Engine(Protocol):
     """Runs one batch at a time."""

@@ -348,7 +348,9 @@ class Host:
             line=self.limits.store_line,
             patience_seconds=durably.patience_seconds,
         )
-        commits = self.batcher.commits = Commits(keeper, self.sessions, self.models, self.batcher, self._clock, self._moved)
+        commits = self.batcher.answering.commits = Commits(
+            keeper, self.sessions, self.models, self.batcher, self._clock, self._moved
+        )
         return Ownership(keeper, self.sessions, self.models, self.batcher, commits, self._metrics, self._clock, self._moved)
 
     def _rebalanced(self, ownership: Ownership, durably: Durably) -> Rebalancing:

@@ -8,6 +8,14 @@ from statewise.engine import Batch, Outcome
 from statewise.models import Served
 from statewise.runtime import EngineError
 
+SHORT_SECONDS = 1e-3
+"""Shorter runs go on the event loop itself: to hand one to the thread and back costs more than the loop could do meanwhile."""
+
+
+def is_short(model: Served, steps: int, timesteps: int) -> bool:
+    """Whether a run of so many steps, of up to so many timesteps, will be over soon."""
+    return model.loaded.expected_seconds(steps, timesteps) < SHORT_SECONDS
+
 
 def run_apart(model: Served, batch: Batch) -> tuple[Outcome, dict[int, EngineError]]:
     """Runs a batch and returns its outcome, and what went wrong with which of its steps; those are not `finite`.

@@ -102,7 +102,7 @@ class Server:
                 settings.rebalance_rate,
             ),
         )
-        self.host.batcher.traces = _traces(settings)
+        self.host.batcher.answering.traces = _traces(settings)
         self._servicer = SequenceServicer(self.host, snapshots=settings.unsealed_snapshots)
         self._inference = InferenceServicer(self.host, model_control=settings.model_control)
         self._started = False
@@ -160,9 +160,9 @@ class Server:
         if self._store:
             await self._store.close()
             self._store = None
-        if self.host.batcher.traces:
-            await asyncio.to_thread(self.host.batcher.traces.shutdown)
-            self.host.batcher.traces = None
+        if self.host.batcher.answering.traces:
+            await asyncio.to_thread(self.host.batcher.answering.traces.shutdown)
+            self.host.batcher.answering.traces = None
         if self._metrics_server:
             metrics, thread = self._metrics_server
             self._metrics_server = None

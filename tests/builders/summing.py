@@ -137,7 +137,7 @@ def repository(root: Path, specs: Mapping[str, ModelSpec] = SPECS) -> Repository
 @contextlib.asynccontextmanager
 async def summing(
     *,
-    inline: bool = False,
+    inline: int = 0,
     limits: Limits | None = None,
     clock: Callable[[], float] | None = None,
     make: Callable[[ModelSpec], SummingEngine] = SummingEngine,
@@ -145,15 +145,16 @@ async def summing(
     durably: Durably | None = None,
     specs: Mapping[str, ModelSpec] = SPECS,
 ) -> AsyncIterator[Summing]:
-    """Starts a host whose engine sums. Not `inline`: every batch runs in the engine's thread, so it can be held.
+    """Starts a host whose engine sums.
 
+    Batches of up to `inline` steps run on the loop, others in the engine's thread, so they can be held.
     With `alone` nothing looks after it once a second, so that all happens when the test says so.
     """
     engines: dict[str, SummingEngine] = {}
 
     def load(name: str, version: int, file: Path, largest: int, provider: str, threads: int) -> Loaded:
         engine = engines.setdefault(name, make(specs[name]))
-        seconds = {1 << power: 0.0 if inline else 1.0 for power in range(13)}
+        seconds = {1 << power: 0.0 if 1 << power <= inline else 1.0 for power in range(13)}
         return Loaded(name, version, specs[name], engine, provider, f"digest of {name}", seconds, len(file.read_bytes()))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -42,7 +42,7 @@ async def stepped(served, metadata=None, steps=1):
 async def test_a_sampled_step_has_its_four_parts(inline):
     """Queue, compute and commit lie end to end in the step's span, which is the client's child and links to the batch."""
     async with serving(inline=inline) as served:
-        exporter, served.host.batcher.traces = traced()
+        exporter, served.host.batcher.answering.traces = traced()
         await stepped(served, SAMPLED)
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert sorted(span.name for span in exporter.get_finished_spans()) == ["batch", "commit", "compute", "queue", "step"]
@@ -64,7 +64,7 @@ async def test_a_sampled_step_has_its_four_parts(inline):
 async def test_a_stream_is_never_a_span():
     """Each step of a sampled stream is a span of its own."""
     async with serving(inline=True) as served:
-        exporter, served.host.batcher.traces = traced()
+        exporter, served.host.batcher.answering.traces = traced()
         await stepped(served, SAMPLED, steps=3)
     assert [span.name for span in exporter.get_finished_spans()].count("step") == 3
 
@@ -72,12 +72,12 @@ async def test_a_stream_is_never_a_span():
 async def test_who_is_traced():
     """A stream that says no is never traced, however large the share; one that says nothing is by the share."""
     async with serving(inline=True) as served:
-        exporter, served.host.batcher.traces = traced(share=1.0)
+        exporter, served.host.batcher.answering.traces = traced(share=1.0)
         await stepped(served, NOT_SAMPLED)
         assert exporter.get_finished_spans() == ()
         await stepped(served)
         assert len(exporter.get_finished_spans()) == 5
-        exporter, served.host.batcher.traces = traced(share=0.0)
+        exporter, served.host.batcher.answering.traces = traced(share=0.0)
         await stepped(served)
         assert exporter.get_finished_spans() == ()
 
@@ -86,7 +86,7 @@ async def test_traces_are_bounded():
     """A client that wants every step traced gets so many a second."""
     async with serving(inline=True) as served:
         exporter, traces = traced()
-        served.host.batcher.traces = traces
+        served.host.batcher.answering.traces = traces
         started = asyncio.get_running_loop().time()
         await stepped(served, SAMPLED, steps=2 * MOST_A_SECOND)
         seconds = int(asyncio.get_running_loop().time()) - int(started) + 1
@@ -98,7 +98,7 @@ async def test_traces_are_bounded():
 async def test_a_trace_context_that_is_none_harms_nothing():
     """What a client sends as its trace may be anything."""
     async with serving(inline=True) as served:
-        exporter, served.host.batcher.traces = traced()
+        exporter, served.host.batcher.answering.traces = traced()
         await stepped(served, (("traceparent", "-1"),))
     (step,) = [span for span in exporter.get_finished_spans() if span.name == "step"]
     assert step.parent is None

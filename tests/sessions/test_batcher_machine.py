@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -62,7 +63,7 @@ class Gate:
 
 
 class GatedEngine(SummingEngine):
-    """Lets a batch run for each permit; a batch that is run again step by step needs no other."""
+    """Lets a batch run for each permit; one that is run again step by step needs no other, nor does one that runs on the loop."""
 
     def __init__(self, gate: Gate, spec) -> None:
         super().__init__(spec)
@@ -71,6 +72,8 @@ class GatedEngine(SummingEngine):
 
     def run(self, batch: Batch, pool: StatePool) -> Outcome:
         """See `Engine`."""
+        if threading.current_thread() is threading.main_thread():
+            return super().run(batch, pool)
         if self._again:
             self._again -= 1
         else:
@@ -117,7 +120,9 @@ class Copying:
 
 
 class BatcherMachine(RuleBasedStateMachine):
-    """See the module."""
+    """See the module. Batches of up to `INLINE` steps run on the loop."""
+
+    INLINE = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +130,8 @@ class BatcherMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.gate = Gate()
         self.stack = contextlib.AsyncExitStack()
-        host = summing(limits=LIMITS, clock=lambda: self.now, make=partial(GatedEngine, self.gate), alone=True)
+        engine = partial(GatedEngine, self.gate)
+        host = summing(inline=self.INLINE, limits=LIMITS, clock=lambda: self.now, make=engine, alone=True)
         self.made = self.loop.run_until_complete(self.stack.enter_async_context(host))
         self.host, self.batcher, self.sessions = self.made.host, self.made.host.batcher, self.made.host.sessions
         self.heard: list[Told] = []
@@ -566,8 +572,15 @@ def _check(told: Told, reply: Reply) -> None:
     assert told.total[:, 0].tolist() == reply.totals
 
 
+class MixedMachine(BatcherMachine):
+    """A step that is alone runs at once if the engine is free; those that come together, or long, are held in its thread."""
+
+    INLINE = 1
+
+
 TestBatcher = BatcherMachine.TestCase
-TestBatcher.settings = settings(max_examples=max(1, settings().max_examples // 4), stateful_step_count=30)
+TestMixed = MixedMachine.TestCase
+TestBatcher.settings = TestMixed.settings = settings(max_examples=max(1, settings().max_examples // 4), stateful_step_count=30)
 
 DRAWS = {
     "open": (2, lambda drawn: {"pick": pick(drawn), "version": drawn.choice([3, 4]), "retained": drawn.randint(1, 4)}),
@@ -596,8 +609,9 @@ DRAWS = {
 }
 
 
+@pytest.mark.parametrize("machine", [BatcherMachine, MixedMachine])
 @settings(max_examples=max(1, 2 * settings().max_examples // 5))
-@given(st.integers(0, 2**32))
-def test_walks(seed):
+@given(seed=st.integers(0, 2**32))
+def test_walks(machine, seed):
     """P1 to P6: whatever clients send and the engine does, each request is answered once and as predicted, and nothing is left."""
-    walk(BatcherMachine(), DRAWS, seed, 40)
+    walk(machine(), DRAWS, seed, 40)

@@ -149,6 +149,44 @@ class TableMachine(RuleBasedStateMachine):
         self.clients += 1
         self.scheduler.add(admission.ready, model, length, self.clients % 3)
 
+    @precondition(lambda self: self.held)
+    @rule(
+        pick=PICK,
+        length=st.sampled_from(LENGTHS),
+        kinds=st.lists(st.integers(0, 9), min_size=1, max_size=BATCH),
+        well=st.booleans(),
+    )
+    def at_once(self, pick: int, length: int, kinds: list[int], well: bool) -> None:
+        """A column that is read, run and committed in one go, or whose run fails, if each of its steps is new and next."""
+        model = self._one(pick).model
+        column = [held for held in self.held.values() if held.model == model][: len(kinds)]
+        asked = [self._position(held, kind, pick) for held, kind in zip(column, kinds, strict=False)]
+        numbers = np.array([held.number for held in column])
+        told = np.array([NONE if position is None else position for position in asked])
+        new = all(not held.talk.chain and at in (None, held.talk.tail) for held, at in zip(column, asked, strict=True))
+        assert self.sessions.unhindered(numbers, told) == new
+        if not new:
+            return
+        source, targets = self.sessions.depart(numbers)
+        pool = self.states[POOL_OF_MODEL[model]]
+        assert pool[source].tolist() == [held.talk.total for held in column], "a step read another state than its session's"
+        twins = [self._twin(held, position, length, kind) for held, position, kind in zip(column, asked, kinds, strict=False)]
+        pool[targets] = [held.talk.total + twin.value * length if well else -1e9 for held, twin in zip(column, twins, strict=True)]
+        if not well:
+            self.sessions.turn_back(numbers, targets)
+            return
+        digests = np.array([_digest(twin) for twin in twins], np.uint64)
+        rings, positions = self.sessions.advance(numbers, targets, length, digests, self.now)
+        replies = []
+        for held, position, twin in zip(column, asked, twins, strict=True):
+            held.talk.ask(position, twin, 1)
+            replies.append(held.talk.commit())
+            held.used = self.now
+        assert positions.tolist() == [held.talk.position for held in column]
+        self.sessions.replies.store(model, numbers, rings, {"total": np.array([reply.totals for reply in replies])})
+        for held, reply in zip(column, replies, strict=True):
+            self._remember_long(held, reply)
+
     @precondition(lambda self: self.steps)
     @rule(pick=PICK)
     def cancel(self, pick: int) -> None:
@@ -400,6 +438,15 @@ DRAWS = {
     "step": (
         4,
         lambda drawn: {"pick": pick(drawn), "length": drawn.choice(LENGTHS), "kinds": drawn.choices(range(10), k=CAPACITY)},
+    ),
+    "at_once": (
+        2,
+        lambda drawn: {
+            "pick": pick(drawn),
+            "length": drawn.choice(LENGTHS),
+            "kinds": drawn.choices(range(10), k=drawn.randint(1, BATCH)),
+            "well": drawn.random() < 0.8,
+        },
     ),
     "cancel": (1, lambda drawn: {"pick": pick(drawn)}),
     "close": (1, lambda drawn: {"pick": pick(drawn)}),

@@ -1,6 +1,6 @@
 """Sessions, their steps, rows and replies: pure transitions over columns; `table` says how."""
 
-from statewise.sessions.digest import digests
+from statewise.sessions.digest import Digests, digests
 from statewise.sessions.durable import Durable
 from statewise.sessions.replies import Kept, Retained, Rings
 from statewise.sessions.rows import INITIAL_ROW, PADDING_ROW, RESERVED_ROWS, Rows
@@ -14,6 +14,7 @@ __all__ = [
     "RESERVED_ROWS",
     "RETRY_SECONDS",
     "Admission",
+    "Digests",
     "Durable",
     "Failures",
     "Kept",

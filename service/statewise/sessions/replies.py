@@ -143,7 +143,7 @@ class Replies:
             self._drop_long(place, session)
 
     def retain(
-        self, sessions: Indices, starts: Indices, timesteps: Indices, digests: NDArray[np.uint64], widths: Indices
+        self, sessions: Indices, starts: Indices, timesteps: Indices | int, digests: NDArray[np.uint64], widths: Indices
     ) -> Indices:
         """Enters steps that have just been committed, one a session, and returns the places of their replies in the rings."""
         places = self._cursor[sessions]

@@ -8,6 +8,12 @@ reply is retained, and otherwise refused: AHEAD beyond the tail, STALE before it
                         ├──────→ commit                the fresh row, the new position and the reply become the session's
                         └──────→ fail                  the fresh row is dropped; the tail goes back, and those behind fail
 
+Steps that are new, and before which there is none, may take a shorter way if they run while nothing else can happen; nobody then
+sees them pending, and they need no place in a chain:
+
+    unhindered → depart ─┬─→ advance                   what a commit does
+                         └─→ turn_back                 the fresh rows are dropped, and nothing has happened
+
 Rows are immutable once written, so nothing needs rolling back. All of this is columns: one call moves one session or a thousand.
 Nothing here awaits, reads a clock or does I/O: `now` is an argument, in seconds of any steady clock, and what the caller must do
 next is returned.
@@ -214,6 +220,30 @@ class Sessions:
             source[begun] = self.steps.row[steps[begun]]
         return source, self._rows(sessions).take(len(steps))
 
+    def unhindered(self, sessions: Indices, positions: Indices) -> bool:
+        """Whether steps of these positions would all be new, and the first of their sessions' chains; see `admit`."""
+        tails = self.tail[sessions]
+        in_order = same(positions, tails) or every((positions == tails) | (positions == NONE))
+        return in_order and not some(self.pending[sessions] != 0)
+
+    def depart(self, sessions: Indices) -> tuple[Indices, Indices]:
+        """Returns the rows to read, and fresh ones to write, of a run of unhindered steps."""
+        return self.row[sessions], self._rows(sessions).take(len(sessions))
+
+    def turn_back(self, sessions: Indices, targets: Indices) -> None:
+        """Drops the fresh rows of such a run; the sessions stand where they did."""
+        self._rows(sessions).drop(targets)
+
+    def advance(self, sessions: Indices, targets: Indices, timesteps: int, digests: Digests, now: float) -> tuple[Indices, Indices]:
+        """Makes the fresh rows of such a run their sessions' own, as `commit` does.
+
+        Returns:
+            the places of the replies in the rings, and the positions after the steps.
+        """
+        places, positions = self._go_on(sessions, targets, timesteps, digests, now)
+        self.tail[sessions] = positions
+        return places, positions
+
     def park(self, steps: Indices, targets: Indices, timesteps: int) -> Indices:
         """Keeps the rows of cuts that ran; returns the steps that are to run on. The rest belonged to sessions that have ended."""
         rows = self._rows(self.steps.session[steps])
@@ -230,16 +260,8 @@ class Sessions:
             the places of the replies in the rings, the positions after the steps, and the steps that are ready now.
         """
         sessions = self.steps.session[steps]
-        rows = self._rows(sessions)
-        self._drop_cuts(rows, steps)
-        rows.drop(self.row[sessions])
-        self.row[sessions] = targets
-        starts = self.position[sessions]
-        timesteps = self.steps.timesteps[steps]
-        positions = starts + timesteps
-        self.position[sessions] = positions
-        self.last_used[sessions] = now
-        places = self.replies.retain(sessions, starts, timesteps, self.steps.digest[steps], self.retained[sessions])
+        self._drop_cuts(self._rows(sessions), steps)
+        places, positions = self._go_on(sessions, targets, self.steps.timesteps[steps], self.steps.digest[steps], now)
         return places, positions, self._leave(steps, sessions)
 
     def fail(self, step: int, problem: StatewiseError, target: int = NONE) -> Failures:
@@ -281,6 +303,18 @@ class Sessions:
 
     def _rows(self, sessions: Indices) -> Rows:
         return self._pools[int(self.pool[sessions[0]])]
+
+    def _go_on(
+        self, sessions: Indices, targets: Indices, timesteps: Indices | int, digests: Digests, now: float
+    ) -> tuple[Indices, Indices]:
+        """Gives sessions new rows and positions; returns the places of the replies in the rings, and the positions."""
+        self._rows(sessions).drop(self.row[sessions])
+        self.row[sessions] = targets
+        starts = self.position[sessions]
+        positions = starts + timesteps
+        self.position[sessions] = positions
+        self.last_used[sessions] = now
+        return self.replies.retain(sessions, starts, timesteps, digests, self.retained[sessions]), positions
 
     def _add(self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests) -> tuple[Indices, Indices]:
         """Returns new steps, at the ends of their chains, and those of them that are ready."""
