@@ -350,7 +350,7 @@ async def test_a_checkpoint_follows_by_itself():
     async with kept(store) as only:
         await only.open(CHECKPOINT, checkpoint_every=1)
         await only.step(1, 0)
-        assert only.host.batcher.commits._timer
+        assert only.host.batcher.answering.commits._timer
         while store.puts[-1].position < 1:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(0)
 
@@ -374,7 +374,7 @@ async def test_however_many_are_due_at_once_they_go_in_batches(monkeypatch):
         monkeypatch.setattr(store, "put_many", counted)
         for number in range(20):
             await only.step(number, 0, str(number))
-        only.host.batcher.commits.checkpoint_due()
+        only.host.batcher.answering.commits.checkpoint_due()
         await only.quiet()
         assert sizes == [8, 8, 4]
         assert not only.host.sessions.durable.busy.any()
