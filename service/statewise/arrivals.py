@@ -204,7 +204,7 @@ class Arrivals:
 
     def _is_new(self, session: int, position: int | None) -> bool:
         """Whether a step of this position would be admitted as a new one, rather than answered from what is there already."""
-        return position is None or position == self._sessions.tail[session]
+        return position is None or position == self._sessions.chains.tail[session]
 
     def _shed(self, session: int, asker: Asker, tag: object) -> None:
         """Refuses a step that there is no room for before anything else is done for it: overload must not cost what it lacks."""

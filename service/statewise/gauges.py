@@ -19,7 +19,7 @@ def watch(metrics: ServerMetrics, sessions: Sessions, limits: Limits, clock: Cal
     def active() -> int:
         """Returns the sessions that have a step pending or had one a moment ago. Another thread asks, and changes nothing."""
         recent = clock() - sessions.last_used < ACTIVE_SECONDS
-        return int(np.count_nonzero(sessions.live & (recent | (sessions.pending > 0))))
+        return int(np.count_nonzero(sessions.live & (recent | (sessions.chains.length > 0))))
 
     metrics.sessions.labels("active").set_function(active)
     metrics.sessions.labels("idle").set_function(lambda: int(np.count_nonzero(sessions.live)) - active())

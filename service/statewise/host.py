@@ -182,7 +182,7 @@ class Host:
         table = self.sessions
         idle = self._clock() - float(table.last_used[number])
         model = self.models[int(table.model[number])]
-        position, tail, pending = (int(column[number]) for column in (table.position, table.tail, table.pending))
+        position, tail, pending = (int(column[number]) for column in (table.position, table.chains.tail, table.chains.length))
         return Found(model, position, tail, pending, idle, int(table.durable.stored[number]))
 
     def fork(self, session_id: str, new_session_id: str, token: bytes) -> Opened:

@@ -160,7 +160,7 @@ class Ownership:
             if len(self._sessions) < self._sessions.capacity:
                 return
             table = self._sessions
-            idle = np.flatnonzero(table.live & (table.pending == 0) & ~table.durable.busy)
+            idle = np.flatnonzero(table.live & (table.chains.length == 0) & ~table.durable.busy)
             chosen = idle[np.argsort(table.last_used[idle], kind="stable")][:SPILLED_AT_ONCE]
             spilled = await self.let_go(chosen)
             self._metrics.sessions_spilled.inc(len(spilled))
@@ -198,7 +198,7 @@ class Ownership:
                 continue
             if not memory[place] and outcome in (Outcome.OTHER_EPOCH, Outcome.MISSING):
                 self.lose(session)
-            elif outcome is Outcome.STORED and not table.pending[session] and table.position[session] == positions[place]:
+            elif outcome is Outcome.STORED and not table.chains.length[session] and table.position[session] == positions[place]:
                 gone[table.directory.ids[session]] = self._clock() + expires_seconds(float(table.idle_timeout[session]))
                 self._end(session)
             elif outcome is Outcome.STORED and memory[place]:

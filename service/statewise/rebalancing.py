@@ -94,5 +94,5 @@ class Rebalancing:
         """Returns the durable sessions that wait for a step and have not been moved lately."""
         table = self._sessions
         durable = np.array([each for each in table.durable.sessions if table.directory.ids[each] not in self._moved], np.int64)
-        idle: Indices = durable[(table.pending[durable] == 0) & ~table.durable.busy[durable]]
+        idle: Indices = durable[(table.chains.length[durable] == 0) & ~table.durable.busy[durable]]
         return idle

@@ -36,7 +36,7 @@ def _check_names(sessions: Sessions, taken: list[int]) -> None:
     live = [number for number in taken if sessions.live[number]]
     assert {directory.ids[number]: number for number in live} == directory._numbers
     assert sessions._ending == len(taken) - len(live), "sessions that have ended are counted wrongly"
-    assert all(sessions.pending[number] for number in taken if number not in live), "an ended session was not reclaimed"
+    assert all(sessions.chains.length[number] for number in taken if number not in live), "an ended session was not reclaimed"
     assert {number: token for token, number in directory._tokens.items()} == directory._token_of
     counts = Counter(int(sessions.model[number]) for number in taken)
     assert dict(counts) == sessions._sessions_of_model
@@ -48,14 +48,15 @@ def _check_chains(sessions: Sessions, taken: list[int]) -> list[int]:
     for number in range(sessions.capacity):
         if number not in taken:
             assert not sessions.live[number]
-            assert not sessions.pending[number]
+            assert not sessions.chains.length[number]
             continue
-        first = int(sessions.first[number])
-        chain = [] if first == NONE else [first, *sessions._behind(first)]
+        chain = sessions.chains.of(number)
         assert all(sessions.steps.session[step] == number for step in chain)
-        assert sessions.last[number] == (chain[-1] if chain else NONE)
-        assert sessions.pending[number] == len(chain) <= sessions.retained[number]
-        assert sessions.tail[number] == sessions.position[number] + sum(int(sessions.steps.timesteps[step]) for step in chain)
+        assert sessions.chains.last[number] == (chain[-1] if chain else NONE)
+        assert sessions.chains.length[number] == len(chain) <= sessions.retained[number]
+        assert sessions.chains.tail[number] == sessions.position[number] + sum(
+            int(sessions.steps.timesteps[step]) for step in chain
+        )
         assert not any(sessions.steps.running[step] or sessions.steps.done[step] for step in chain[1:]), "only the first may run"
         used += chain
     return used
@@ -96,7 +97,7 @@ def check_line(sessions: Sessions, scheduler: Scheduler) -> None:
     """Checks that exactly the steps that are ready wait, each once."""
     ready = [
         int(first)
-        for first, live in zip(sessions.first, sessions.live, strict=True)
+        for first, live in zip(sessions.chains.first, sessions.live, strict=True)
         if live and first != NONE and not sessions.steps.running[first]
     ]
     waiting = (scheduler._turn_of_step > 0).nonzero()[0].tolist()

@@ -392,7 +392,7 @@ class BatcherMachine(RuleBasedStateMachine):
 
     def _forgotten(self) -> int:
         """Returns how many steps still run whose session has ended and whose asker has gone: each takes a place."""
-        over = np.flatnonzero(~self.sessions.live & (self.sessions.first != NONE)).tolist()
+        over = np.flatnonzero(~self.sessions.live & (self.sessions.chains.first != NONE)).tolist()
         return len({*over} - {held.opened.handle & 0xFFFFFF for held in self._ending()})
 
     def _runs(self, held: Held) -> bool:
@@ -401,13 +401,13 @@ class BatcherMachine(RuleBasedStateMachine):
         return (
             bool(held.talk.chain)
             and self.sessions.directory.ids[number] == held.opened.session_id
-            and (not self.sessions.live[number] and int(self.sessions.first[number]) != NONE)
+            and (not self.sessions.live[number] and int(self.sessions.chains.first[number]) != NONE)
         )
 
     def _begun(self, held: Held) -> bool:
         """Whether the first step of a session has begun: it goes on, whoever waits for it."""
         number = held.opened.handle & 0xFFFFFF
-        first = int(self.sessions.first[number])
+        first = int(self.sessions.chains.first[number])
         return first != NONE and bool(self.sessions.steps.running[first] or self.sessions.steps.done[first])
 
     def _enter(self, name, talk, timeout, token, enter, *, checked: bool = False) -> bool:
@@ -552,7 +552,7 @@ class BatcherMachine(RuleBasedStateMachine):
         """Ends the steps that have ended without anybody to hear of it."""
         number = held.opened.handle & 0xFFFFFF
         alive = self.sessions.directory.ids[number] == held.opened.session_id
-        pending = int(self.sessions.pending[number]) if alive else 0
+        pending = int(self.sessions.chains.length[number]) if alive else 0
         while len(held.talk.chain) > pending and not held.waiting[held.talk.chain[0]]:
             self._end(held, held.talk.chain[0], DOOMED.get(held.talk.chain[0].twin.value))
 

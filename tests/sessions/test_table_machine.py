@@ -288,7 +288,7 @@ class TableMachine(RuleBasedStateMachine):
         for name, held in self.held.items():
             number = self.sessions.directory.find(name)
             assert number == held.number
-            assert (self.sessions.position[number], self.sessions.tail[number]) == (held.talk.position, held.talk.tail)
+            assert (self.sessions.position[number], self.sessions.chains.tail[number]) == (held.talk.position, held.talk.tail)
             assert self.states[POOL_OF_MODEL[held.model]][self.sessions.row[number]] == held.talk.total
         handles = [held.handle for held in self.held.values()]
         assert self.sessions.directory.find_handles(np.array(handles, np.uint64)).tolist() == [

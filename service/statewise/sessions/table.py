@@ -28,6 +28,7 @@ import numpy as np
 
 from statewise.errors import Reason, StatewiseError, error
 from statewise.masks import every, same, some
+from statewise.sessions.chains import Chains
 from statewise.sessions.digest import Digests
 from statewise.sessions.directory import Directory
 from statewise.sessions.durable import Durable
@@ -36,7 +37,6 @@ from statewise.sessions.rows import INITIAL_ROW, Indices, Rows
 from statewise.sessions.steps import NONE, Steps
 
 RETRY_SECONDS = 0.1
-_NOBODY = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class Sessions:
 
     Attributes:
         steps: the admitted steps.
+        chains: of each session's steps.
         replies: the retained replies.
         directory: ids, handles and open tokens of sessions, and how those that are gone ended.
         durable: which sessions a store holds, and how far.
@@ -101,6 +102,7 @@ class Sessions:
         self.capacity = capacity
         self.widest = widest
         self.steps = Steps(pending)
+        self.chains = Chains(capacity, self.steps)
         self.replies = Replies(widest, capacity, reply_bytes)
         self.directory = Directory(capacity)
         self.durable = Durable(capacity)
@@ -108,10 +110,6 @@ class Sessions:
         self.pool = np.zeros(capacity, np.int64)
         self.row = np.zeros(capacity, np.int64)
         self.position = np.zeros(capacity, np.int64)
-        self.tail = np.zeros(capacity, np.int64)
-        self.first = np.full(capacity, NONE, np.int64)
-        self.last = np.full(capacity, NONE, np.int64)
-        self.pending = np.zeros(capacity, np.int64)
         self.retained = np.zeros(capacity, np.int64)
         self.idle_timeout = np.zeros(capacity, np.float64)
         self.last_used = np.zeros(capacity, np.float64)
@@ -157,9 +155,8 @@ class Sessions:
         """
         session = self.directory.add(session_id, opening.token)
         self.model[session], self.pool[session] = opening.model, opening.pool
-        self.row[session], self.position[session], self.tail[session] = row, position, position
-        self.first[session] = self.last[session] = NONE
-        self.pending[session] = 0
+        self.row[session], self.position[session] = row, position
+        self.chains.begin(session, position)
         self.retained[session] = min(opening.retained, self.widest)
         self.idle_timeout[session], self.last_used[session] = opening.idle_timeout_seconds, now
         self.number[session] = opening.number or self.directory.short_handle(session)
@@ -193,14 +190,14 @@ class Sessions:
             timesteps: of each of the steps.
         """
         self.last_used[sessions] = now
-        fits = self.pending[sessions] < self.retained[sessions]
-        tails = self.tail[sessions]
+        fits = self.chains.length[sessions] < self.retained[sessions]
+        tails = self.chains.tail[sessions]
         if len(sessions) <= self.steps.room and same(positions, tails) and every(fits):  # nearly always
-            return Admission(*self._add(sessions, positions, timesteps, digests))
+            return Admission(*self.chains.append(sessions, positions, timesteps, digests))
         fresh = fits & ((positions == tails) | (positions == NONE))
         places = fresh.nonzero()[0][: self.steps.room]
         numbers = np.full(len(sessions), NONE, np.int64)
-        numbers[places], ready = self._add(sessions[places], positions[places], timesteps, digests[places])
+        numbers[places], ready = self.chains.append(sessions[places], positions[places], timesteps, digests[places])
         admission = Admission(numbers, ready)
         for place in (numbers == NONE).nonzero()[0].tolist():
             self._explain(admission, place, int(sessions[place]), int(positions[place]), int(digests[place]))
@@ -222,9 +219,9 @@ class Sessions:
 
     def unhindered(self, sessions: Indices, positions: Indices) -> bool:
         """Whether steps of these positions would all be new, and the first of their sessions' chains; see `admit`."""
-        tails = self.tail[sessions]
+        tails = self.chains.tail[sessions]
         in_order = same(positions, tails) or every((positions == tails) | (positions == NONE))
-        return in_order and not some(self.pending[sessions] != 0)
+        return in_order and not some(self.chains.length[sessions] != 0)
 
     def depart(self, sessions: Indices) -> tuple[Indices, Indices]:
         """Returns the rows to read, and fresh ones to write, of a run of unhindered steps."""
@@ -241,7 +238,7 @@ class Sessions:
             the places of the replies in the rings, and the positions after the steps.
         """
         places, positions = self._go_on(sessions, targets, timesteps, digests, now)
-        self.tail[sessions] = positions
+        self.chains.tail[sessions] = positions
         return places, positions
 
     def park(self, steps: Indices, targets: Indices, timesteps: int) -> Indices:
@@ -262,7 +259,9 @@ class Sessions:
         sessions = self.steps.session[steps]
         self._drop_cuts(self._rows(sessions), steps)
         places, positions = self._go_on(sessions, targets, self.steps.timesteps[steps], self.steps.digest[steps], now)
-        return places, positions, self._leave(steps, sessions)
+        ready = self.chains.drop_first(steps, sessions)
+        self._reclaim(sessions)
+        return places, positions, ready
 
     def fail(self, step: int, problem: StatewiseError, target: int = NONE) -> Failures:
         """Ends a step without advancing its session; `target` is the row that its run was to write, if it was in one.
@@ -273,7 +272,7 @@ class Sessions:
         if target != NONE:
             self.rows_of(session).drop(np.array([target]))
         expected = int(self.position[session])
-        counted = [other for other in self._behind(step) if self.steps.start[other] != NONE]
+        counted = [other for other in self.chains.behind(step) if self.steps.start[other] != NONE]
         behind = [(other, error(Reason.BEHIND_FAILED, "a step before this one failed", expected=expected)) for other in counted]
         return self._withdraw(session, [(step, problem), *behind])
 
@@ -299,7 +298,7 @@ class Sessions:
 
     def due(self, now: float) -> Indices:
         """Returns the sessions that `expire` would end."""
-        return np.flatnonzero(self.live & (self.pending == 0) & (now - self.last_used > self.idle_timeout))
+        return np.flatnonzero(self.live & (self.chains.length == 0) & (now - self.last_used > self.idle_timeout))
 
     def _rows(self, sessions: Indices) -> Rows:
         return self._pools[int(self.pool[sessions[0]])]
@@ -316,83 +315,30 @@ class Sessions:
         self.last_used[sessions] = now
         return self.replies.retain(sessions, starts, timesteps, digests, self.retained[sessions]), positions
 
-    def _add(self, sessions: Indices, positions: Indices, timesteps: int, digests: Digests) -> tuple[Indices, Indices]:
-        """Returns new steps, at the ends of their chains, and those of them that are ready."""
-        steps = self.steps.take(sessions, positions, timesteps, digests)
-        self.tail[sessions] += timesteps
-        self.pending[sessions] += 1
-        return steps, self._chain(sessions, steps)
-
-    def _chain(self, sessions: Indices, steps: Indices) -> Indices:
-        """Puts new steps at the ends of their chains and returns those that are alone in theirs."""
-        ends = self.last[sessions]
-        self.last[sessions] = steps
-        waits = ends != NONE
-        if not some(waits):
-            self.first[sessions] = steps
-            return steps
-        self.steps.next[ends[waits]] = steps[waits]
-        ready: Indices = steps[~waits]
-        self.first[sessions[~waits]] = ready
-        return ready
-
-    def _behind(self, step: int) -> list[int]:
-        behind = []
-        following = int(self.steps.next[step])
-        while following != NONE:
-            behind.append(following)
-            following = int(self.steps.next[following])
-        return behind
-
     def _drop_cuts(self, rows: Rows, steps: Indices) -> None:
         """Drops the rows that earlier cuts of these steps wrote."""
         begun = self.steps.done[steps] > 0
         if some(begun):
             rows.drop(self.steps.row[steps[begun]])
 
-    def _leave(self, steps: Indices, sessions: Indices) -> Indices:
-        """Takes the first steps of chains away; returns those that are first now."""
-        following = self.steps.next[steps]
-        self.first[sessions] = following
-        alone = following == NONE
-        ready = _NOBODY
-        if every(alone):
-            self.last[sessions] = NONE
-        else:
-            self.last[sessions[alone]] = NONE
-            ready = following[~alone]
-        self.pending[sessions] -= 1
-        self.steps.free(steps)
-        self._reclaim(sessions)
-        return ready
-
     def _withdraw(self, session: int, failed: list[tuple[int, StatewiseError]]) -> Failures:
         """Takes steps of one session out of its chain, and the tail back."""
-        gone = {step for step, _ in failed}
-        chain = [int(self.first[session]), *self._behind(int(self.first[session]))]
-        kept = [step for step in chain if step not in gone]
-        first = chain[0]
-        for step in gone:
+        for step, _ in failed:
             if self.steps.done[step]:
                 self.rows_of(session).drop(self.steps.row[[step]])
-            self.tail[session] -= self.steps.timesteps[step]
-        for step, following in zip(kept, [*kept, NONE][1:], strict=True):
-            self.steps.next[step] = following
-        self.first[session], self.last[session] = (kept[0], kept[-1]) if kept else (NONE, NONE)
-        self.pending[session] -= len(gone)
-        self.steps.free(np.array(sorted(gone)))
+        ready = self.chains.take_out(session, {step for step, _ in failed})
         self._reclaim(np.array([session]))
-        return Failures(failed, np.array(kept[:1] if first in gone else [], np.int64))
+        return Failures(failed, ready)
 
     def _explain(self, admission: Admission, place: int, session: int, position: int, digest: int) -> None:
         """Enters what becomes of a step that is not new, or is too much."""
-        tail = int(self.tail[session])
+        tail = int(self.chains.tail[session])
         try:
             if position in (NONE, tail):
                 raise self._too_much(session)
             if position > tail:
                 raise _out_of_order(Reason.AHEAD, position, tail)
-            step = self._in_flight(session, position)
+            step = self.chains.find(session, position, int(self.position[session]))
             if step != NONE:
                 _check_digest(digest, int(self.steps.digest[step]), position)
                 self.steps.waiters[step] += 1
@@ -407,27 +353,17 @@ class Sessions:
             admission.refused.append((place, problem))
 
     def _too_much(self, session: int) -> StatewiseError:
-        if self.pending[session] >= self.retained[session]:
-            message = f"{self.pending[session]} steps of the session are in flight already, as many as it retains replies"
+        if self.chains.length[session] >= self.retained[session]:
+            message = f"{self.chains.length[session]} steps of the session are in flight already, as many as it retains replies"
         else:
             message = f"{len(self.steps)} steps are pending already"
         return error(Reason.OVERLOADED, message, retry_after_seconds=RETRY_SECONDS)
-
-    def _in_flight(self, session: int, position: int) -> int:
-        at, step = int(self.position[session]), int(self.first[session])
-        while step != NONE:
-            if at == position:
-                return step
-            at += int(self.steps.timesteps[step])
-            step = int(self.steps.next[step])
-        return NONE
 
     def _end(self, session: int, reason: Reason, now: float) -> Failures:
         self.live[session] = False
         self._ending += 1
         self.directory.end(session, reason, now)
-        chain = [int(self.first[session])] if self.first[session] != NONE else []
-        chain += self._behind(chain[0]) if chain else []
+        chain = self.chains.of(session)
         told = self.directory.told(session, reason)
         waiting = [(step, told) for step in chain if not self.steps.running[step]]
         failures = self._withdraw(session, waiting) if waiting else Failures([], np.empty(0, np.int64))
@@ -439,7 +375,7 @@ class Sessions:
         """Frees what sessions held that have ended, once no run can read it any more."""
         if not self._ending:
             return
-        over = sessions[~self.live[sessions] & (self.pending[sessions] == 0)]
+        over = sessions[~self.live[sessions] & (self.chains.length[sessions] == 0)]
         self._ending -= len(over)
         for session in over.tolist():
             self.rows_of(session).drop(self.row[[session]])
