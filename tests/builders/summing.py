@@ -48,6 +48,8 @@ SPECS = {
     "tokens": ModelSpec((TOKEN,), (TensorSpec("total", "float32", (1,)),), NARROW, "lengths", task="tokens"),
 }
 VERSIONS = (3, 4, 8)
+ALL = 4096
+"""Steps of a batch, more than any has."""
 FATAL = -1.0
 """A first value that makes a step leave what is not finite."""
 BUG = -2.0
@@ -137,7 +139,7 @@ def repository(root: Path, specs: Mapping[str, ModelSpec] = SPECS) -> Repository
 @contextlib.asynccontextmanager
 async def summing(
     *,
-    inline: int = 0,
+    on_loop: int = 0,
     limits: Limits | None = None,
     clock: Callable[[], float] | None = None,
     make: Callable[[ModelSpec], SummingEngine] = SummingEngine,
@@ -147,14 +149,14 @@ async def summing(
 ) -> AsyncIterator[Summing]:
     """Starts a host whose engine sums.
 
-    Batches of up to `inline` steps run on the loop, others in the engine's thread, so they can be held.
+    Batches of up to `on_loop` steps run on the event loop, others in the engine's thread, so they can be held.
     With `alone` nothing looks after it once a second, so that all happens when the test says so.
     """
     engines: dict[str, SummingEngine] = {}
 
     def load(name: str, version: int, file: Path, largest: int, provider: str, threads: int) -> Loaded:
         engine = engines.setdefault(name, make(specs[name]))
-        seconds = {1 << power: 0.0 if 1 << power <= inline else 1.0 for power in range(13)}
+        seconds = {1 << power: 0.0 if 1 << power <= on_loop else 1.0 for power in range(ALL.bit_length())}
         return Loaded(name, version, specs[name], engine, provider, f"digest of {name}", seconds, len(file.read_bytes()))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from builders.asking import Listener
-from builders.summing import summing
+from builders.summing import ALL, summing
 from statewise.conversation import Frame, Step
 from statewise.errors import ModelUnknown, Reason, error
 from statewise.events import LASTING, LASTING_SECONDS, LINES, Passing
@@ -21,7 +21,7 @@ def told(lines, event):
 async def test_a_session_s_life_is_told():
     """Opened, resumed, forked, closed and expired sessions have a line each, with how far they came."""
     now = [0.0]
-    async with summing(inline=4096, clock=lambda: now[0]) as made:
+    async with summing(on_loop=ALL, clock=lambda: now[0]) as made:
         with capture_logs() as lines:
             await made.host.open(Open("sum", session_id="a", token=b"secret"))
             await made.host.open(Open("sum", session_id="a", token=b"secret"))
@@ -65,7 +65,7 @@ async def test_thousands_of_opens_are_some_lines():
 
 async def test_steps_write_nothing():
     """Neither single steps nor frames that run leave a line."""
-    async with summing(inline=4096, alone=True) as made:
+    async with summing(on_loop=ALL, alone=True) as made:
         opened = await made.host.open(Open("sum", session_id="a"))
         with capture_logs() as lines:
             asker = Listener()

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from builders.summing import serving
+from builders.summing import ALL, serving
 from statewise.tensors import encode
 from statewise.tracing import MOST_A_SECOND, StepTraces
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
@@ -38,10 +38,10 @@ async def stepped(served, metadata=None, steps=1):
         await stream.done_writing()
 
 
-@pytest.mark.parametrize("inline", [True, False])
-async def test_a_sampled_step_has_its_four_parts(inline):
+@pytest.mark.parametrize("on_loop", [0, ALL])
+async def test_a_sampled_step_has_its_four_parts(on_loop):
     """Queue, compute and commit lie end to end in the step's span, which is the client's child and links to the batch."""
-    async with serving(inline=inline) as served:
+    async with serving(on_loop=on_loop) as served:
         exporter, served.host.batcher.answering.traces = traced()
         await stepped(served, SAMPLED)
     spans = {span.name: span for span in exporter.get_finished_spans()}
@@ -63,7 +63,7 @@ async def test_a_sampled_step_has_its_four_parts(inline):
 
 async def test_a_stream_is_never_a_span():
     """Each step of a sampled stream is a span of its own."""
-    async with serving(inline=True) as served:
+    async with serving(on_loop=ALL) as served:
         exporter, served.host.batcher.answering.traces = traced()
         await stepped(served, SAMPLED, steps=3)
     assert [span.name for span in exporter.get_finished_spans()].count("step") == 3
@@ -71,7 +71,7 @@ async def test_a_stream_is_never_a_span():
 
 async def test_who_is_traced():
     """A stream that says no is never traced, however large the share; one that says nothing is by the share."""
-    async with serving(inline=True) as served:
+    async with serving(on_loop=ALL) as served:
         exporter, served.host.batcher.answering.traces = traced(share=1.0)
         await stepped(served, NOT_SAMPLED)
         assert exporter.get_finished_spans() == ()
@@ -84,7 +84,7 @@ async def test_who_is_traced():
 
 async def test_traces_are_bounded():
     """A client that wants every step traced gets so many a second."""
-    async with serving(inline=True) as served:
+    async with serving(on_loop=ALL) as served:
         exporter, traces = traced()
         served.host.batcher.answering.traces = traces
         started = asyncio.get_running_loop().time()
@@ -97,7 +97,7 @@ async def test_traces_are_bounded():
 
 async def test_a_trace_context_that_is_none_harms_nothing():
     """What a client sends as its trace may be anything."""
-    async with serving(inline=True) as served:
+    async with serving(on_loop=ALL) as served:
         exporter, served.host.batcher.answering.traces = traced()
         await stepped(served, (("traceparent", "-1"),))
     (step,) = [span for span in exporter.get_finished_spans() if span.name == "step"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from builders.asking import Listener
-from builders.summing import BUG, FATAL, WIDE, summing
+from builders.summing import ALL, BUG, FATAL, WIDE, summing
 from statewise.conversation import Frame, Step
 from statewise.errors import Reason
 from statewise.host import Open
@@ -65,9 +65,10 @@ async def walk(made, session_id, steps=STEPS, position=0):
         assert await told(made, Step(session_id, x(values), position + number)) == {0: None}
 
 
-async def test_errors_are_what_the_hand_works_out():
+@pytest.mark.parametrize("on_loop", [0, ALL])
+async def test_errors_are_what_the_hand_works_out(on_loop):
     """The sum, the persistence beside it, the buckets and the values outside; and what training told of itself."""
-    async with summing(specs=SPECS) as made:
+    async with summing(specs=SPECS, on_loop=on_loop) as made:
         session = await made.host.open(Open("walk"))
         await walk(made, session.session_id)
         assert counted(made) == TOLD
@@ -114,9 +115,10 @@ async def test_a_step_counts_once_however_often_it_is_sent():
         assert counted(made) == TOLD
 
 
-async def test_a_session_is_judged_by_its_own_forecasts():
+@pytest.mark.parametrize("on_loop", [0, ALL])
+async def test_a_session_is_judged_by_its_own_forecasts(on_loop):
     """One that is forked, or takes the number of a closed one, has no forecast of its own yet; batched ones keep apart."""
-    async with summing(specs=SPECS) as made:
+    async with summing(specs=SPECS, on_loop=on_loop) as made:
         parent = (await made.host.open(Open("walk"))).session_id
         await walk(made, parent)
         child = made.host.fork(parent, "child", b"")
@@ -134,9 +136,10 @@ async def test_a_session_is_judged_by_its_own_forecasts():
         assert counted(made)["statewise_forecast_error_count"] == 8
 
 
-async def test_frames_count_as_single_steps_do():
+@pytest.mark.parametrize("on_loop", [0, ALL])
+async def test_frames_count_as_single_steps_do(on_loop):
     """Many sessions in one message, each for itself."""
-    async with summing(specs=SPECS) as made:
+    async with summing(specs=SPECS, on_loop=on_loop) as made:
         opened = [await made.host.open(Open("walk")) for _ in range(5)]
         handles = np.array([each.handle for each in opened], np.uint64)
         for values in STEPS:
@@ -146,9 +149,10 @@ async def test_frames_count_as_single_steps_do():
         assert counted(made) == {name: 5 * value for name, value in TOLD.items()}
 
 
-async def test_a_scale_of_the_series_is_the_sessions_own():
+@pytest.mark.parametrize("on_loop", [0, ALL])
+async def test_a_scale_of_the_series_is_the_sessions_own(on_loop):
     """What a session is given at Open scales its errors and is taken off before its values are held against the range."""
-    async with summing(specs=SPECS) as made:
+    async with summing(specs=SPECS, on_loop=on_loop) as made:
         given = [{SERIES_MEAN: np.array(m, np.float32), SERIES_SCALE: np.array(s, np.float32)} for m, s in (([0, 0], [10, 10]),)]
         own = (await made.host.open(Open("panel", constants=given[0]))).session_id
         plain = {SERIES_MEAN: np.zeros(2, np.float32), SERIES_SCALE: np.ones(2, np.float32)}

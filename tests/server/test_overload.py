@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from builders.asking import Listener
-from builders.summing import serving, summing
+from builders.summing import ALL, serving, summing
 from statewise.client import AsyncClient
 from statewise.client.failures import from_status
 from statewise.config import Limits
@@ -170,7 +170,7 @@ async def test_a_session_whose_steps_are_refused_is_not_idle():
 async def test_streams_that_do_not_read_are_not_read_and_hold_nobody_up():
     """They write and never read: the server holds no more of each than its limits (`make soak`: 300), and others step on."""
     narrow = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)]
-    async with serving(inline=True) as served, AsyncClient(served.address) as client:
+    async with serving(on_loop=ALL) as served, AsyncClient(served.address) as client:
         session = await client.open_session("sum")
         async with grpc.aio.insecure_channel(served.address, options=narrow) as channel:
             stub = sequence_pb2_grpc.SequenceServiceStub(channel)

@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import generate_latest
 
 from builders.asking import Listener
-from builders.summing import SPECS, SummingEngine, serving, summing
+from builders.summing import ALL, SPECS, SummingEngine, serving, summing
 from statewise.client import AsyncClient
 from statewise.config import Limits
 from statewise.conversation import Step
@@ -40,7 +40,7 @@ async def test_a_promotion_holds_from_the_next_session_on_and_a_rollback_undoes_
 
 async def test_live_sessions_see_no_error_while_versions_are_swapped_under_them():
     """300 sessions of a coalescing client step without a pause through a promotion, a rollback and another promotion."""
-    async with serving(inline=True) as served, AsyncClient(served.address) as client:
+    async with serving(on_loop=ALL) as served, AsyncClient(served.address) as client:
         models, stop, told = served.host.models, asyncio.Event(), {3: set(), 4: set()}
 
         async def live(session, version):

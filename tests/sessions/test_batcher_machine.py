@@ -120,9 +120,9 @@ class Copying:
 
 
 class BatcherMachine(RuleBasedStateMachine):
-    """See the module. Batches of up to `INLINE` steps run on the loop."""
+    """See the module. Batches of up to `ON_LOOP` steps run on the loop."""
 
-    INLINE = 0
+    ON_LOOP = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.gate = Gate()
         self.stack = contextlib.AsyncExitStack()
         engine = partial(GatedEngine, self.gate)
-        host = summing(inline=self.INLINE, limits=LIMITS, clock=lambda: self.now, make=engine, alone=True)
+        host = summing(on_loop=self.ON_LOOP, limits=LIMITS, clock=lambda: self.now, make=engine, alone=True)
         self.made = self.loop.run_until_complete(self.stack.enter_async_context(host))
         self.host, self.batcher, self.sessions = self.made.host, self.made.host.batcher, self.made.host.sessions
         self.heard: list[Told] = []
@@ -575,7 +575,7 @@ def _check(told: Told, reply: Reply) -> None:
 class MixedMachine(BatcherMachine):
     """A step that is alone runs at once if the engine is free; those that come together, or long, are held in its thread."""
 
-    INLINE = 1
+    ON_LOOP = 1
 
 
 TestBatcher = BatcherMachine.TestCase
