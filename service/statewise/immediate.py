@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from statewise.answering import Answering
 from statewise.columns import Column, Part, batch_of
 from statewise.engine import Batch, Outcome
@@ -21,8 +18,6 @@ from statewise.models import Served
 from statewise.runs import is_short
 from statewise.runtime import EngineError
 from statewise.sessions import Digests, Sessions
-
-Indices = NDArray[np.int64]
 
 
 class Immediate:
