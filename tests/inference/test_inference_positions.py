@@ -92,10 +92,13 @@ async def test_start_and_end_in_one_request_sent_again(served, stub):
 
 
 async def test_a_broken_stream_is_sent_again_whole(served, stub):
-    """START, steps and END, some run and no answer read: on another stream all are answered, and none runs twice."""
+    """START and steps, some run and no answer read: on another stream all are answered, the END as well, and none runs twice.
+
+    How many of them run is a matter of when the server hears that the first stream is gone.
+    """
     requests = [request(x=(2**n, 0), id=str(n), start=n == 0, end=n == 3, position=n) for n in range(4)]
     served.summing.hold()
-    broken = stub.ModelStreamInfer(iter(requests))
+    broken = stub.ModelStreamInfer(iter(requests[:3]))
     await served.summing.until(1)
     broken.cancel()
     served.summing.release()
