@@ -226,12 +226,12 @@ class Batcher:
 
     def _settle(self, run: _Run, outcome: Outcome, part: Part) -> None:
         """Commits the steps of a part, or parks them for their next cut."""
-        column, steps, targets, outputs = part.column, part.seated(run.steps), part.seated(run.targets), outcome.outputs
+        column, steps, targets, computed = part.column, part.seated(run.steps), part.seated(run.targets), outcome.by_step
         if part.seats is not None:
-            outputs = {name: array[: part.length, part.seats] for name, array in outputs.items()}
+            computed = {name: array[part.seats, : part.length] for name, array in computed.items()}
         cut = column.timesteps > column.model.bounds.timesteps
         if cut:
-            column.keep(part.places, part.offset, outputs)
+            column.keep(part.places, part.offset, computed)
         if part.offset + part.length < column.timesteps:
             going = self._sessions.park(steps, targets, part.length)
             self.wait(going, column, column.timesteps - part.offset - part.length)
@@ -240,10 +240,8 @@ class Batcher:
                 self._refuse(self._sessions.fail(step, self._sessions.directory.why_not(handle)))
             return
         if cut:
-            result = {name: part.placed(array) for name, array in column.outputs.items()}
-        else:
-            result = {name: array.swapaxes(0, 1) for name, array in outputs.items()}
-        self._commit(Ran(part, steps, targets, self.answering.outputs(part, targets, result)))
+            computed = {name: part.placed(array) for name, array in column.outputs.items()}
+        self._commit(Ran(part, steps, targets, self.answering.outputs(part, targets, computed)))
 
     def _commit(self, ran: Ran) -> None:
         """Makes what ran known, to the sessions and to who asked; where a session wants it, once it is in the store."""

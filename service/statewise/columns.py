@@ -175,13 +175,13 @@ class Column:
         )
 
     def keep(self, places: Indices | None, offset: int, outputs: Mapping[str, Array]) -> None:
-        """Puts the outputs `[timesteps, places, …]` of a cut where they belong."""
-        length = len(next(iter(outputs.values())))
+        """Puts the outputs `[places, timesteps, …]` of a cut where they belong."""
+        length = next(iter(outputs.values())).shape[1]
         for name, array in outputs.items():
             if name not in self.outputs:
                 self.outputs[name] = np.empty((len(self.sessions), self.timesteps, *array.shape[2:]), array.dtype)
             here = slice(None) if places is None else places
-            self.outputs[name][here, offset : offset + length] = array.swapaxes(0, 1)
+            self.outputs[name][here, offset : offset + length] = array
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,6 @@ def in_columns(arrivals: Iterable[Arrival | Column], now: float) -> list[Column]
 
 def _gathered(arrivals: Sequence[Arrival], now: float) -> list[Column]:
     """Returns columns that hold the steps; those of one session are in different columns, in the order of arrival."""
-    if len(arrivals) == 1:
-        return [_column(arrivals, now)]
     rounds: dict[int, int] = {}
     groups: dict[tuple[int, int, int, bool, bool], list[Arrival]] = {}
     for arrival in arrivals:

@@ -51,7 +51,7 @@ class Immediate:
     def _may_run(self, column: Column) -> bool:
         model, steps, durable = column.model, len(column.sessions), self._sessions.durable
         return (
-            steps <= min(model.bounds.steps or self._batch, self._batch)
+            steps <= model.bounds.most(self._batch)
             and column.timesteps <= model.bounds.timesteps
             and is_short(model, steps, column.timesteps)
             and not model.spec.controls

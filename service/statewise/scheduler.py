@@ -34,6 +34,10 @@ class Bounds(NamedTuple):
     timesteps: int = CUT
     ragged: bool = True
 
+    def most(self, batch: int) -> int:
+        """Returns how many steps a run takes at most, where a batch has at most `batch`."""
+        return min(self.steps or batch, batch)
+
     def length(self, timesteps: int) -> int:
         """Returns the length class of steps that have so many timesteps left: those of one class share runs."""
         run = min(timesteps, self.timesteps)
@@ -68,7 +72,7 @@ class Scheduler:
             return
         self._turn += 1
         self._turn_of_step[steps] = self._turn
-        kind = model, bounds.length(timesteps), min(bounds.steps or self.batch, self.batch)
+        kind = model, bounds.length(timesteps), bounds.most(self.batch)
         queues = self._lines.setdefault(kind, OrderedDict())
         queues.setdefault(client, deque()).append((self._turn, steps))
         self._waiting += len(steps)

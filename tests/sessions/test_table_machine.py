@@ -115,10 +115,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule(pick=PICK, length=st.sampled_from(LENGTHS), kinds=st.lists(st.integers(0, 9), min_size=1, max_size=CAPACITY))
     def step(self, pick: int, length: int, kinds: list[int]) -> None:
         """A column: one step each of sessions of one model, each new, again, too early, too late or something else."""
-        model = self._one(pick).model
-        column = [held for held in self.held.values() if held.model == model][: len(kinds)]
-        asked = [self._position(held, kind, pick) for held, kind in zip(column, kinds, strict=False)]
-        twins = [self._twin(held, position, length, kind) for held, position, kind in zip(column, asked, kinds, strict=False)]
+        model, column, asked, twins = self._column(pick, length, kinds)
         admission = self.sessions.admit(
             np.array([held.number for held in column]),
             np.array([NONE if position is None else position for position in asked]),
@@ -158,9 +155,7 @@ class TableMachine(RuleBasedStateMachine):
     )
     def at_once(self, pick: int, length: int, kinds: list[int], well: bool) -> None:
         """A column that is read, run and committed in one go, or whose run fails, if each of its steps is new and next."""
-        model = self._one(pick).model
-        column = [held for held in self.held.values() if held.model == model][: len(kinds)]
-        asked = [self._position(held, kind, pick) for held, kind in zip(column, kinds, strict=False)]
+        model, column, asked, twins = self._column(pick, length, kinds)
         numbers = np.array([held.number for held in column])
         told = np.array([NONE if position is None else position for position in asked])
         new = all(not held.talk.chain and at in (None, held.talk.tail) for held, at in zip(column, asked, strict=True))
@@ -170,7 +165,6 @@ class TableMachine(RuleBasedStateMachine):
         source, targets = self.sessions.depart(numbers)
         pool = self.states[POOL_OF_MODEL[model]]
         assert pool[source].tolist() == [held.talk.total for held in column], "a step read another state than its session's"
-        twins = [self._twin(held, position, length, kind) for held, position, kind in zip(column, asked, kinds, strict=False)]
         pool[targets] = [held.talk.total + twin.value * length if well else -1e9 for held, twin in zip(column, twins, strict=True)]
         if not well:
             self.sessions.turn_back(numbers, targets)
@@ -332,6 +326,14 @@ class TableMachine(RuleBasedStateMachine):
         assert self.sessions.directory.opened_by(opening.token) == (number if opening.token else None)
         self.ended.pop(name, None)
         return True
+
+    def _column(self, pick: int, length: int, kinds: list[int]) -> tuple[int, list[Held], list[int | None], list[Twin]]:
+        """Returns a model, sessions of it, and for each the position and the values of a step."""
+        model = self._one(pick).model
+        column = [held for held in self.held.values() if held.model == model][: len(kinds)]
+        asked = [self._position(held, kind, pick) for held, kind in zip(column, kinds, strict=False)]
+        twins = [self._twin(held, position, length, kind) for held, position, kind in zip(column, asked, kinds, strict=False)]
+        return model, column, asked, twins
 
     def _position(self, held: Held, kind: int, pick: int) -> int | None:
         talk = held.talk

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from statewise.errors import Reason, StatewiseError, error
-from statewise.masks import every, same, some
+from statewise.masks import Mask, every, same, some
 from statewise.sessions.chains import Chains
 from statewise.sessions.digest import Digests
 from statewise.sessions.directory import Directory
@@ -194,7 +194,7 @@ class Sessions:
         tails = self.chains.tail[sessions]
         if len(sessions) <= self.steps.room and same(positions, tails) and every(fits):  # nearly always
             return Admission(*self.chains.append(sessions, positions, timesteps, digests))
-        fresh = fits & ((positions == tails) | (positions == NONE))
+        fresh = fits & _are_next(positions, tails)
         places = fresh.nonzero()[0][: self.steps.room]
         numbers = np.full(len(sessions), NONE, np.int64)
         numbers[places], ready = self.chains.append(sessions[places], positions[places], timesteps, digests[places])
@@ -211,20 +211,20 @@ class Sessions:
         """Sends steps into a run, the point of no return; returns the rows to read, and fresh ones to write."""
         sessions = self.steps.session[steps]
         self.steps.running[steps] = True
-        source = self.row[sessions]
+        source, targets = self.depart(sessions)
         begun = self.steps.done[steps] > 0
         if some(begun):
             source[begun] = self.steps.row[steps[begun]]
-        return source, self._rows(sessions).take(len(steps))
+        return source, targets
 
     def unhindered(self, sessions: Indices, positions: Indices) -> bool:
         """Whether steps of these positions would all be new, and the first of their sessions' chains; see `admit`."""
         tails = self.chains.tail[sessions]
-        in_order = same(positions, tails) or every((positions == tails) | (positions == NONE))
+        in_order = same(positions, tails) or every(_are_next(positions, tails))
         return in_order and not some(self.chains.length[sessions] != 0)
 
     def depart(self, sessions: Indices) -> tuple[Indices, Indices]:
-        """Returns the rows to read, and fresh ones to write, of a run of unhindered steps."""
+        """Returns the rows that hold what sessions have committed, and fresh ones to write, for a run of their next steps."""
         return self.row[sessions], self._rows(sessions).take(len(sessions))
 
     def turn_back(self, sessions: Indices, targets: Indices) -> None:
@@ -390,6 +390,12 @@ class Sessions:
         self._sessions_of_model[model] -= 1
         if not self._sessions_of_model[model]:
             del self._sessions_of_model[model]
+
+
+def _are_next(positions: Indices, tails: Indices) -> Mask:
+    """Which steps come next in their sessions, by what their clients told."""
+    following: Mask = (positions == tails) | (positions == NONE)
+    return following
 
 
 def _out_of_order(reason: Reason, position: int, tail: int) -> StatewiseError:
